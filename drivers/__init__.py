@@ -1,0 +1,1 @@
+"""What each instrument understands: one module a family."""

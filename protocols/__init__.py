@@ -1,0 +1,1 @@
+"""Experiment procedures: what a scientist wants next."""

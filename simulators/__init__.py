@@ -1,0 +1,1 @@
+"""The lab that never existed: physics, dialects, faults. Imports no driver."""
