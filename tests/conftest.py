@@ -1,0 +1,102 @@
+"""What many tests need: simulated instruments behind real ports, in one world a test moves."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from coldframe.simulators.ports import Instrument, Port, Pump
+from coldframe.simulators.world import World
+
+T = TypeVar("T")
+I = TypeVar("I", bound=Instrument)  # noqa: E741
+
+
+class Bench:
+    """One world and its instruments in an event loop of its own; the test drives from outside."""
+
+    def __init__(self, folder: Path):
+        self.world = World(seed=7)
+        self.pump = Pump(self.world)
+        self._folder = folder
+        self._ports: list[Port] = []
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="bench", daemon=True)
+        self._thread.start()
+
+    def serve(
+        self, instrument: type[I], model: str = "", transport: str = "tcp", **options: Any
+    ) -> tuple[I, str]:
+        """Put a new `instrument` behind a real port; returns it and its address."""
+
+        async def listen() -> tuple[I, str]:
+            made = instrument(self.world, model, **options)
+            self.pump.instruments.append(made)
+            ports = [Port(made, self.pump, number) for number in range(instrument.ports)]
+            self._ports += ports
+            if transport == "serial":
+                link = self._folder / f"tty-{len(self._ports)}"
+                return made, ports[0].listen_serial(link)
+            if transport == "udp":
+                return made, await ports[0].listen_udp()
+            return made, await listen_consecutive(ports)
+
+        return self._wait(listen())
+
+    def do(self, action: Callable[[], T]) -> T:
+        """Run `action` where the world lives."""
+
+        async def run() -> T:
+            return action()
+
+        return self._wait(run())
+
+    def step(self, seconds: float) -> None:
+        """Move the world."""
+        self.do(lambda: self.pump.step(seconds))
+
+    def close(self) -> None:
+        async def stop() -> None:
+            for port in self._ports:
+                port.close()
+            others = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in others:
+                task.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
+            await asyncio.sleep(0)
+
+        self._wait(stop())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(5)
+        self._loop.close()
+
+    def _wait(self, coroutine: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(20)
+
+
+async def listen_consecutive(ports: list[Port]) -> str:
+    """Listen on PORT, PORT+1, … and return the address of the first."""
+    for _ in range(20):
+        address = await ports[0].listen_tcp()
+        first = int(address.rsplit(":", 1)[1])
+        try:
+            for offset, port in enumerate(ports[1:], 1):
+                await port.listen_tcp(first + offset)
+        except OSError:
+            for port in ports:
+                port.close()
+            continue
+        return address
+    raise RuntimeError("no free neighbouring ports")
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    made = Bench(tmp_path)
+    yield made
+    made.close()
