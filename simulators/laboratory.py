@@ -1,8 +1,8 @@
 """Every simulated instrument of a laboratory in one process, around one world, behind real ports.
 
-It writes the *address file* (JSON: name → address) through which `sim://NAME` is resolved, and opens
-one more port, `truth`: JSON lines by which a test or the demonstration reads what really happened
-and makes hazards real. No driver and no analysis is ever given that address.
+It writes the *address file* (JSON: name → address) through which `sim://NAME` is resolved, and
+opens one more port, `truth`: JSON lines by which a test or the demonstration reads what really
+happened and makes hazards real. No driver and no analysis is ever given that address.
 """
 
 from __future__ import annotations
