@@ -2,8 +2,8 @@
 
 After document 003 (experiments.md 1.5, 2.11). The contact of a single particle cannot be tested
 electrically within its charge budget, so the evidence is the image's contrast and a named person.
-The polarity is explicit: `voltage_V` is the particle (silicon) against lithium, and lithiation needs
-it negative. The stop is the area's plateau, the dose budget (guard) or the time limit.
+The polarity is explicit: `voltage_V` is the particle (silicon) against lithium, and lithiation
+needs it negative. The stop is the area's plateau, the dose budget (guard) or the time limit.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Measure the beam current in the Faraday cup, spot by spot, and give it to the dose meter.
 
 The cup's meter is zeroed with the beam blanked; then the beam goes into the cup. A dose rate needs
-the illuminated disc as well, which the column's alignment states (instruments.md 2, experiments.md 3.2).
+the illuminated disc as well, which the column's alignment states.
 """
 
 from __future__ import annotations
@@ -64,9 +64,7 @@ def calibrate_dose(
 def _settled(lab: Lab, name: str, count: int) -> list[float]:
     """`count` readings after the first two, which may still have seen the blanked beam."""
     samples: list[float] = []
-    seen = 0
-    for reading in lab.watch(name):
-        seen += 1
+    for seen, reading in enumerate(lab.watch(name), 1):
         if seen > 3 and isinstance(reading.value, float):
             samples.append(reading.value)
         if len(samples) == count:
