@@ -108,8 +108,9 @@ class Camera:
         coating = np.full(distance.shape, self._truth.coating)
         if particle.broken:
             angle = np.arctan2(y, x)
-            open_angles = (np.abs(angle - 1.1) < 0.12) | (np.abs(angle + 2.0) < 0.16)
-            coating[open_angles] = 0.5 * (self._truth.coating + self._truth.core)
+            # Two cracks, through which lithiated silicon shows as dark as the core.
+            cracks = (np.abs(angle - 1.1) < 0.12) | (np.abs(angle + 2.0) < 0.16)
+            coating[cracks] = self._truth.core
         body = coating + core * (self._truth.core - coating)
         if self._needle.contact:
             body = body * (1 - self._truth.contact_change)

@@ -54,9 +54,10 @@ class ColdStage:
         raise ValueError(f"no sensor {name!r}: the stage has A and B")
 
     def refill(self, litres: float | None = None) -> None:
-        """A person pours nitrogen: to the full dewar, or to `litres`."""
+        """The dewar holds `litres` from now on; without a number it is full."""
         self.ln2_litres = self._truth.dewar if litres is None else litres
-        self._journal.note("dewar refilled", f"{self.ln2_litres:.2f} L")
+        name = "dewar refilled" if self.ln2_litres > 0 else "dewar empty"
+        self._journal.note(name, f"{self.ln2_litres:.2f} L")
 
     def forget_peak(self) -> None:
         """Start the record of the highest temperature anew."""

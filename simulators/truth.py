@@ -154,8 +154,8 @@ class CameraTruth(Part):
     counts_per_electron: float = Field(1.0, gt=0)
     dark: float = Field(0.02, ge=0)  # counts per pixel and second
     support: float = Field(0.90, gt=0, le=1)  # transmission
-    core: float = Field(0.45, gt=0, le=1)
-    coating: float = Field(0.62, gt=0, le=1)
+    core: float = Field(0.42, gt=0, le=1)
+    coating: float = Field(0.55, gt=0, le=1)
     contact_change: float = Field(0.08, ge=0, lt=1)  # relative darkening of a touched particle
     needle: float = Field(0.80, gt=0, le=1)  # transmission of the thin oxide-covered tip
     blur: float = Field(1.2e-9, gt=0)  # m
