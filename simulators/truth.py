@@ -156,8 +156,8 @@ class CameraTruth(Part):
     support: float = Field(0.90, gt=0, le=1)  # transmission
     core: float = Field(0.42, gt=0, le=1)
     coating: float = Field(0.55, gt=0, le=1)
-    contact_change: float = Field(0.08, ge=0, lt=1)  # relative darkening of a touched particle
-    needle: float = Field(0.80, gt=0, le=1)  # transmission of the thin oxide-covered tip
+    contact_change: float = Field(0.08, ge=0, lt=1)  # relative darkening of a touched core
+    needle: float = Field(0.88, gt=0, le=1)  # transmission of the thin oxide-covered tip
     blur: float = Field(1.2e-9, gt=0)  # m
     drift: float = Field(6e-9, ge=0)  # m amplitude of the wandering centre
     drift_period: float = Field(900.0, gt=0)
