@@ -225,6 +225,16 @@ def test_sourcing_a_current_into_an_open_needle_ends_at_the_voltage_limit() -> N
     assert world.circuit.current == pytest.approx(-2.0 / 10e9, rel=1e-6)
 
 
+def test_without_a_limit_an_instrument_has_the_one_it_wakes_with() -> None:
+    world = World()
+    world.circuit.drive("current", 1e-9)
+    world.cell.drive("current", -1e-3)
+    world.step(20)
+
+    assert world.circuit.voltage == pytest.approx(2.0)
+    assert world.cell.voltage == pytest.approx(-5.0)
+
+
 def test_the_reading_has_noise_and_the_beam_in_it() -> None:
     world = touched()
     world.circuit.drive("voltage", +2.0, 100e-9)
