@@ -56,7 +56,7 @@ class Laboratory:
             raise BadRequest(f"{wanted.model} has no {transport} port; it has {offers}")
         faults = Faults()
         for fault in wanted.faults:
-            faults.set(fault)
+            faults.switch_on(fault)
         instrument = kind(self.world, wanted.model, faults)
         ports = [Port(instrument, self.pump, number) for number in range(kind.ports)]
         if transport == "serial":
@@ -100,9 +100,9 @@ class Laboratory:
         if name == "reboot":
             instrument.power_on()
         elif value is None:
-            instrument.faults.clear(name)
+            instrument.faults.switch_off(name)
         else:
-            instrument.faults.set(name, value)
+            instrument.faults.switch_on(name, value)
 
     async def _truth(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError):
