@@ -1,8 +1,9 @@
 """What `coldframe check` prints: what each rule can really do, and how long it takes at worst.
 
-The worst case of a reaction is a sum, and its parts are shown: a poll period (the violation may begin
-just after a reading), one transaction that times out, the debounce, the guard's own share, and the
-time the output takes to be safe. An interlock whose sum a laboratory cannot live with needs hardware.
+The worst case of a reaction is a sum, and its parts are shown: a poll period (the violation may
+begin just after a reading), a transaction that times out on the way in and one on the way out, the
+debounce, the guard's own share, and the time the output takes to be safe. An interlock whose sum a
+laboratory cannot live with needs hardware.
 """
 
 from __future__ import annotations
