@@ -1,7 +1,7 @@
 """The mains of the service's processes: each reads the plan, builds its settings, runs.
 
-`python -m coldframe.daemon NAME PLAN.json …`. Imports stand inside: the guard must not load numpy, and
-no process what another needs.
+`python -m coldframe.daemon NAME PLAN.json …`. Imports stand inside: the guard must not load numpy,
+and no process what another needs.
 """
 
 from __future__ import annotations
