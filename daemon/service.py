@@ -1,9 +1,9 @@
-"""The service: parent of guard, last hand, hub, recorder, hosts and runs. It decides nothing itself.
+"""The service: parent of guard, last hand, hub, recorder, hosts and runs. It decides nothing.
 
-It validates, takes the lock, starts in order, says READY when every device has a host and the guard
-answers, restarts what may be restarted, and stops in the reverse order with outputs safe first. A
-guard that dies ends the service: no permit is renewed, every host drives its safe state, and systemd
-starts it again in INIT, where nothing is allowed.
+It validates, takes the lock, starts in order, says READY when every device has a host and the
+guard answers, restarts what may be restarted, and stops in the reverse order with outputs safe
+first. A guard that dies ends the service: no permit is renewed, every host drives its safe state,
+and systemd starts it again in INIT, where nothing is allowed.
 """
 
 from __future__ import annotations
