@@ -44,12 +44,15 @@ def find_outline(image: npt.NDArray[Any], smooth: float = 1.5) -> Outline | None
     centre = _centre(rough < level)
     if centre is None:
         return None
-    for _ in range(3):  # the centre moves to the middle of what the rays find
-        radii = _radii(soft, centre, level)
+    radii = _radii(soft, centre, level)
+    for _ in range(2):  # the centre moves to the middle of what the rays find
         if radii is None:
             return None
-        polygon = _polygon(centre, radii)
-        centre = (float(polygon[:, 0].mean()), float(polygon[:, 1].mean()))
+        y, x = _polygon(centre, radii).mean(axis=0)
+        centre = (float(y), float(x))
+        radii = _radii(soft, centre, level)
+    if radii is None:
+        return None
     radii = radii + _rim(counts, centre, radii)
     polygon = _polygon(centre, radii)
     area = _area(polygon)
@@ -100,7 +103,7 @@ def _radii(soft: Floats, centre: tuple[float, float], level: float) -> Floats | 
     x = centre[1] + np.outer(np.cos(angles), steps)
     profile = _bilinear(soft, y, x)
     # neighbours share an edge: averaging over some degrees halves the noise and bends nothing
-    profile = sum(np.roll(profile, k, axis=0) for k in (-1, 0, 1)) / 3
+    profile = (np.roll(profile, 1, axis=0) + profile + np.roll(profile, -1, axis=0)) / 3
     outside = profile >= level
     # the edge is where "dark before, bright after" is true for most samples of the ray
     right = np.cumsum(~outside, axis=1) + outside.sum(axis=1, keepdims=True)
