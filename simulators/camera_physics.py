@@ -88,9 +88,11 @@ class Camera:
         return soft
 
     def _texture(self, x: Image, y: Image, depth: float) -> Image:
+        """A fixed random relief of some 60 nm, as a sum of waves in row and column."""
         total = np.zeros(np.broadcast_shapes(x.shape, y.shape))
-        for fx, fy, phase, weight in self._waves:
-            total += weight * np.sin(2 * math.pi * (fx * x + fy * y) / 60e-9 + math.pi * phase)
+        for fx, fy, phase, weight in self._waves * (math.tau / 60e-9, math.tau / 60e-9, math.pi, 1):
+            along = fx * x + phase
+            total += weight * (np.sin(along) * np.cos(fy * y) + np.cos(along) * np.sin(fy * y))
         return 1 + depth * total / len(self._waves)
 
     def _single_particle(self, x: Image, y: Image) -> Image:
@@ -99,7 +101,7 @@ class Camera:
         distance = np.hypot(x, y)
         if self._needle.miss < 500e-9:
             tip = -(particle.radius + self._needle.gap)
-            width = 8e-9 + (tip - x) * math.tan(math.radians(10))
+            width = 5e-9 + (tip - x) * math.tan(math.radians(10))
             along = np.minimum(width - np.abs(y - self._needle.lateral[0]), tip - x)
             needle = self._edge(np.asarray(along))
             image = image * (1 - needle * (1 - self._truth.needle))
@@ -111,9 +113,10 @@ class Camera:
             # Two cracks, through which lithiated silicon shows as dark as the core.
             cracks = (np.abs(angle - 1.1) < 0.12) | (np.abs(angle + 2.0) < 0.16)
             coating[cracks] = self._truth.core
-        body = coating + core * (self._truth.core - coating)
+        silicon = self._truth.core
         if self._needle.contact:
-            body = body * (1 - self._truth.contact_change)
+            silicon *= 1 - self._truth.contact_change
+        body = coating + core * (silicon - coating)
         return image * (1 - shell) + body * shell
 
     def _lamella(self, x: Image, y: Image) -> Image:

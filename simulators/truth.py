@@ -108,7 +108,7 @@ class CircuitTruth(Part):
     meter_ohms: float = Field(10e9, gt=0)  # while the instrument senses
     open_farads: float = Field(0.1e-12, gt=0)  # what stays on the needle when the relay opens
     open_ohms: float = Field(1e15, gt=0)  # insulation of the holder
-    rest_time: float = Field(3.0, gt=0)  # s in which an open needle finds the cell's rest potential
+    rest_siemens: float = Field(2e-14, gt=0)  # by which the surface alone finds its rest potential
     voltage_noise: float = Field(20e-6, ge=0)  # V rms
     current_noise: float = Field(40e-15, ge=0)  # A rms
     beam_pickup: float = Field(0.1, ge=0)  # of the beam on the specimen that returns this way
@@ -156,8 +156,8 @@ class CameraTruth(Part):
     support: float = Field(0.90, gt=0, le=1)  # transmission
     core: float = Field(0.42, gt=0, le=1)
     coating: float = Field(0.55, gt=0, le=1)
-    contact_change: float = Field(0.08, ge=0, lt=1)  # relative darkening of a touched particle
-    needle: float = Field(0.80, gt=0, le=1)  # transmission of the thin oxide-covered tip
+    contact_change: float = Field(0.08, ge=0, lt=1)  # relative darkening of a touched core
+    needle: float = Field(0.88, gt=0, le=1)  # transmission of the thin oxide-covered tip
     blur: float = Field(1.2e-9, gt=0)  # m
     drift: float = Field(6e-9, ge=0)  # m amplitude of the wandering centre
     drift_period: float = Field(900.0, gt=0)
