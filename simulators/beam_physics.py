@@ -38,7 +38,7 @@ class ElectronBeam:
         self._journal = journal
         self._drift = SlowDrift(truth.drift_period, random)
         self.kv = truth.kv
-        self.on = truth.on
+        self._on = truth.on
         self.magnification = truth.magnification
         self.blanker_latency = truth.blanker_latency
         self.screen_down = False
@@ -49,6 +49,17 @@ class ElectronBeam:
         self._commanded = True
         self._blanked_now = True
         self._pending: list[tuple[float, bool]] = []
+
+    @property
+    def on(self) -> bool:
+        """Whether the high voltage and the gun are on."""
+        return self._on
+
+    @on.setter
+    def on(self, on: bool) -> None:
+        if on != self._on:
+            self._journal.note("beam on" if on else "beam off")
+        self._on = on
 
     @property
     def spot(self) -> int:
@@ -157,11 +168,22 @@ class IonBeam:
         self.kv = truth.kv
         self.presets = dict(truth.presets)
         self._preset = truth.preset
-        self.on = False
+        self._on = False
         self._scanning = False
         self.factor = 1.0
         self.ions = 0.0
         self.removed_volume = 0.0
+
+    @property
+    def on(self) -> bool:
+        """Whether ions leave the column."""
+        return self._on
+
+    @on.setter
+    def on(self, on: bool) -> None:
+        if on != self._on:
+            self._journal.note("ion beam on" if on else "ion beam off")
+        self._on = on
 
     @property
     def preset(self) -> str:

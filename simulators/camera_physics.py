@@ -1,6 +1,7 @@
 """The camera: counted electrons of a low-dose image of what is under the beam."""
 
 import math
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,7 @@ from coldframe.simulators.needle_physics import Needle
 from coldframe.simulators.particle import Particle
 from coldframe.simulators.truth import CameraTruth
 
-Image = npt.NDArray[np.float64]
+Image = npt.NDArray[np.floating[Any]]
 
 # Li | Li2O with Li | Li2O, Li3N | the same with Li3PO4 | LiPON: layers of the interphase (004:732)
 LAYERS = ((0.0, 0.88), (21.1e-9, 0.78), (11.6e-9, 0.70), (43.7e-9, 0.62), (1.0, 0.52))
@@ -71,8 +72,8 @@ class Camera:
         """What the scene lets through, 0 to 1, pixel by pixel."""
         pixel = self.pixel_size
         rows, columns = shape
-        y = ((np.arange(rows) - (rows - 1) / 2) * pixel)[:, None]
-        x = ((np.arange(columns) - (columns - 1) / 2) * pixel)[None, :]
+        y: Image = ((np.arange(rows) - (rows - 1) / 2) * pixel)[:, None]
+        x: Image = ((np.arange(columns) - (columns - 1) / 2) * pixel)[None, :]
         x = x - self._truth.drift * self._drift[0].at(self._journal.now)
         y = y - self._truth.drift * self._drift[1].at(self._journal.now)
         if self.specimen == "empty":
@@ -99,7 +100,7 @@ class Camera:
         if self._needle.miss < 500e-9:
             tip = -(particle.radius + self._needle.gap)
             width = 8e-9 + (tip - x) * math.tan(math.radians(10))
-            along = np.minimum(width - np.abs(y), tip - x)
+            along = np.minimum(width - np.abs(y - self._needle.lateral[0]), tip - x)
             needle = self._edge(np.asarray(along))
             image = image * (1 - needle * (1 - self._truth.needle))
         shell = self._edge(particle.radius - distance)

@@ -16,7 +16,9 @@ from coldframe.simulators.stage_physics import ColdStage
 from coldframe.simulators.truth import CellTruth
 
 REFERENCE = 298.15  # K
-FINE_STEP = 0.1  # s
+FINE_STEP = 1e-3  # s, just after the drive changed
+COARSE_STEP = 5.0  # s, long after
+GROWTH = 1.3
 
 
 class LiponCell:
@@ -37,6 +39,7 @@ class LiponCell:
         self._eta = 0.0
         self._value = 0.0
         self._limit = 1e-3
+        self._substep = FINE_STEP
 
     @property
     def resistance(self) -> float:
@@ -45,7 +48,6 @@ class LiponCell:
         span = 1 / kelvin - 1 / REFERENCE
         sigma = self._truth.conductivity * REFERENCE / kelvin
         sigma *= math.exp(-self._truth.activation / BOLTZMANN * span)
-        sigma += self._truth.electronic
         return self._truth.thickness / (sigma * self._truth.area)
 
     @property
@@ -63,7 +65,8 @@ class LiponCell:
             word = "cell open" if mode == "open" else "cell driven"
             self._journal.note(word, mode if mode == "open" else f"{mode} {value:g}")
         self.mode, self._value, self._limit = mode, value, max(limit, SMALLEST_LIMIT)
-        self._observe(self._now_current())
+        self._substep = FINE_STEP
+        self._observe(self._current_at(self._eta, self.resistance))
 
     def read(self) -> tuple[float, float]:
         """What the instrument measures now: volts and amperes with noise."""
@@ -72,36 +75,47 @@ class LiponCell:
         return volts, amps
 
     def step(self, dt: float) -> None:
-        """Move on by `dt` seconds; at rest in one step."""
+        """Move on by `dt` seconds: at rest in one step, finely just after the drive changed."""
         if self.mode == "open" and abs(self._eta) < 1e-6:
             self._observe(0.0)
             return
         done = 0.0
         while done < dt - 1e-12:
-            h = min(FINE_STEP if dt - done < 60 * FINE_STEP else 1.0, dt - done)
+            h = min(self._substep, dt - done)
             self._advance(h)
+            self._substep = min(self._substep * GROWTH, COARSE_STEP)
             done += h
 
     def _advance(self, h: float) -> None:
         """One implicit step of the double layer: C d(eta)/dt = I - I0 sinh(eta / slope)."""
-        low, high = -60.0 * self._truth.slope, 60.0 * self._truth.slope
-        start = self._eta
-        for _ in range(60):
-            eta = (low + high) / 2
-            gain = self._truth.double_layer * (eta - start) / h + self._faradaic(eta)
-            if gain > self._current_at(eta):
-                high = eta
-            else:
-                low = eta
-        self._eta = (low + high) / 2
-        self._observe(self._current_at(self._eta))
+        stiffness = self._truth.double_layer / h
+        start, ohms = self._eta, self.resistance
+        span = 60.0 * self._truth.slope
+        low, high, eta = -span, span, start
+        for _ in range(100):
+            # Rises with eta, so that its root is single and bracketed.
+            excess = stiffness * (eta - start) + self._faradaic(eta) - self._current_at(eta, ohms)
+            low, high = (low, eta) if excess > 0 else (eta, high)
+            steepness = stiffness + self._steepness(eta) + self._feedback(ohms)
+            guess = eta - excess / steepness
+            guess = guess if low < guess < high else (low + high) / 2
+            if abs(guess - eta) < 1e-12:
+                break
+            eta = guess
+        self._eta = eta
+        self._observe(self._current_at(eta, ohms))
         self.charge += self.current * h
 
     def _faradaic(self, eta: float) -> float:
         return self._truth.exchange * math.sinh(eta / self._truth.slope)
 
-    def _current_at(self, eta: float) -> float:
-        ohms = self.resistance
+    def _steepness(self, eta: float) -> float:
+        return self._truth.exchange / self._truth.slope * math.cosh(eta / self._truth.slope)
+
+    def _feedback(self, ohms: float) -> float:
+        return 1 / ohms if self.mode in ("voltage", "off_normal") else 0.0
+
+    def _current_at(self, eta: float, ohms: float) -> float:
         rest = self.open_circuit + eta
         if self.mode == "open":
             return 0.0
@@ -109,9 +123,6 @@ class LiponCell:
             least, most = (-self._limit - rest) / ohms, (self._limit - rest) / ohms
             return min(max(self._value, least), most)
         return min(max((self._value - rest) / ohms, -self._limit), self._limit)
-
-    def _now_current(self) -> float:
-        return self._current_at(self._eta)
 
     def _observe(self, current: float) -> None:
         self.current = current

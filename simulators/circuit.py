@@ -83,7 +83,10 @@ class BiasCircuit:
             self.current = 0.0
 
     def read(self) -> tuple[float, float]:
-        """What the instrument measures now: volts and amperes, noise and stray beam included."""
+        """What the instrument measures now: volts and amperes, noise and stray beam included.
+
+        While open, the volts are those an electrometer of no leakage would find on the needle.
+        """
         volts = self.voltage + self._truth.voltage_noise * float(self._noise.standard_normal())
         amps = self.current + self._truth.current_noise * float(self._noise.standard_normal())
         if self.mode == "open":
@@ -126,7 +129,9 @@ class BiasCircuit:
         if self.mode in ("voltage", "off_normal"):
             slew = self._limit * h / self._truth.cable_farads
             self.voltage = before + min(max(target - before, -slew), slew)
-            leak = self.voltage / self.short_ohms if self._touched() else 0.0
+            leak = self.voltage / self._truth.open_ohms
+            if self._touched():
+                leak += self.voltage / self.short_ohms
             slewing = abs(self.voltage - target) > 1e-9
             self.in_compliance = slewing or abs(target) < abs(self._value)
             filling = self._truth.cable_farads * (self.voltage - before)

@@ -42,6 +42,11 @@ class Needle:
         """Lateral distance of the needle's axis from the particle's centre in m."""
         return math.hypot(self._at(1), self._at(2))
 
+    @property
+    def lateral(self) -> tuple[float, float]:
+        """Where the needle's axis is beside the particle's centre in m."""
+        return self._at(1), self._at(2)
+
     def reload(self, particle: Particle) -> None:
         """A person put in another specimen: the needle starts far away, its voltages as set."""
         if self.contact:

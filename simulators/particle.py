@@ -33,7 +33,8 @@ class Particle:
     def core_radius(self) -> float:
         """Radius of the silicon core in m, from the shell's constant volume."""
         shell = self._outline**3 - self._truth.core_radius**3
-        return float((self.radius**3 - shell) ** (1 / 3))
+        core: float = self.radius**3 - shell
+        return math.cbrt(core)
 
     @property
     def core_ratio(self) -> float:

@@ -138,13 +138,11 @@ class CellTruth(Part):
     activation: float = Field(0.55, ge=0)  # eV
     thickness: float = Field(3.7e-6, gt=0)  # m
     area: float = Field(4e-6, gt=0)  # m2
-    electronic: float = Field(1.2e-12, ge=0)  # S/m
     double_layer: float = Field(1e-6, gt=0)  # F
     exchange: float = Field(10e-9, gt=0)  # A
     slope: float = Field(0.4325, gt=0)  # V: 1.0 V at 50 nA, the overpotential of the source
     capacity: float = Field(5.29e-3, gt=0)  # C = 1.47 uAh
     swing: float = Field(2.0, ge=0)  # V of open-circuit voltage over the whole capacity
-    meter_ohms: float = Field(1e12, gt=0)
     voltage_noise: float = Field(50e-6, ge=0)
     current_noise: float = Field(0.5e-12, ge=0)
 

@@ -90,6 +90,7 @@ class World:
         self.fluence = self.electrons = self.beam_seconds = self.warm_beam_seconds = 0.0
         self.ion.ions = self.ion.removed_volume = 0.0
         self.stage.ice = 0.0
+        self.stage.forget_peak()
         self._journal.note("specimen loaded", specimen)
 
     def step(self, dt: float) -> None:
@@ -140,7 +141,7 @@ class World:
         }
 
     def inject(self, hazard: str, **values: float) -> None:
-        """Let something go wrong; an unknown hazard or value is a ValueError that lists the known."""
+        """Let something go wrong; an unknown hazard value is a ValueError that lists them."""
         hazards = self._hazards()
         if hazard not in hazards:
             raise ValueError(f"hazard {hazard!r}: known are {', '.join(sorted(hazards))}")
@@ -195,7 +196,7 @@ class World:
             self.circuit.short_ohms = float("inf")
 
         return {
-            "stage_warms": ({"watts": 20.0}, stage_warms),
+            "stage_warms": ({"watts": 10.0}, stage_warms),
             "stage_recovers": ({}, stage_recovers),
             "flow_lost": ({}, flow_lost),
             "dewar_empty": ({}, dewar_empty),

@@ -1,12 +1,15 @@
 """The X-ray detector: characteristic lines of the specimen on bremsstrahlung."""
 
 import math
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from coldframe.simulators.beam_physics import ElectronBeam
 from coldframe.simulators.truth import XrayTruth
+
+Spectrum = npt.NDArray[np.floating[Any]]
 
 # K alpha and L alpha lines in eV (X-Ray Data Booklet, table 1-2)
 LINES = {
@@ -45,17 +48,15 @@ class XrayDetector:
 
     def counts(self, seconds: float, channels: int = 2048) -> npt.NDArray[np.uint32]:
         """Counts of `seconds` in the present state, 10 eV a channel from 0 eV."""
-        energy = (np.arange(channels) + 0.5) * self._truth.volts_per_channel
-        mean = np.full(channels, self._truth.dark * seconds / channels)
+        energy: Spectrum = (np.arange(channels) + 0.5) * self._truth.volts_per_channel
+        mean: Spectrum = np.full(channels, self._truth.dark * seconds / channels)
         weights = WEIGHTS.get(self.specimen, {})
         if self._beam.beam_out and weights:
             total = self._beam.current * 1e9 * self._truth.counts_per_nanoamp * seconds
-            mean += total * self._spectrum(energy, weights)
+            mean = mean + total * self._spectrum(energy, weights)
         return self._random.poisson(mean).astype(np.uint32)
 
-    def _spectrum(
-        self, energy: npt.NDArray[np.float64], weights: dict[str, float]
-    ) -> npt.NDArray[np.float64]:
+    def _spectrum(self, energy: Spectrum, weights: dict[str, float]) -> Spectrum:
         """Probability per channel; lines above the beam's energy are not excited."""
         landing = self._beam.kv * 1e3
         shape = np.zeros_like(energy)
@@ -70,7 +71,10 @@ class XrayDetector:
             shape += weight * peak * self._truth.volts_per_channel
         kramers = np.clip(landing / energy - 1, 0, None) * (1 - np.exp(-((energy / 600.0) ** 2)))
         background = kramers / max(float(kramers.sum()), 1e-30)
-        return shape * (1 - self._truth.bremsstrahlung) + background * self._truth.bremsstrahlung
+        whole: Spectrum = (
+            shape * (1 - self._truth.bremsstrahlung) + background * self._truth.bremsstrahlung
+        )
+        return whole
 
     def _sigma(self, energy: float) -> float:
         """Electronic noise and Fano statistics, fixed by the resolution at manganese."""
