@@ -108,6 +108,7 @@ class Port:
     def __init__(self, instrument: Instrument, pump: Pump, number: int = 0):
         self.instrument, self.pump, self.number = instrument, pump, number
         self.address = ""
+        self._heard = b""  # what a client sent last: the fault `echo` sends it back
         self._close: list[Callable[[], None]] = []
 
     async def listen_tcp(self, port: int = 0) -> str:
@@ -173,7 +174,7 @@ class Port:
             if faults.on("drop"):
                 cut()
                 return
-            for delay, data in faults.transform(reply):
+            for delay, data in faults.transform(reply, self._heard):
                 if delay > 0:
                     asyncio.get_running_loop().call_later(delay, write, data)
                 else:
@@ -183,6 +184,7 @@ class Port:
 
     def _feed(self, conversation: Conversation, data: bytes) -> None:
         self.pump.catch_up()
+        self._heard = data
         conversation.feed(data)
         for instrument in self.pump.instruments:  # an order acts at once, not at the next tick
             instrument.tick()
