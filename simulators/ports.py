@@ -20,9 +20,28 @@ from typing import ClassVar, Protocol
 from coldframe.simulators.faults import Faults
 from coldframe.simulators.world import World
 
-Send = Callable[[bytes], None]
 TICK = 0.01  # s between two looks at the world; cut-offs inside are exact (the world substeps)
 LINE_LIMIT = 65536
+
+
+class Send(Protocol):
+    """The way to one client."""
+
+    def __call__(self, data: bytes, /) -> None: ...
+
+    def waiting(self) -> int:
+        """Bytes that the client has not taken yet: a stream must not outrun a slow reader."""
+        ...
+
+
+class _Line:
+    """What a port hands an instrument as its `Send`."""
+
+    def __init__(self, send: Callable[[bytes], None], waiting: Callable[[], int]):
+        self._send, self.waiting = send, waiting
+
+    def __call__(self, data: bytes, /) -> None:
+        self._send(data)
 
 
 class Conversation(Protocol):
@@ -167,7 +186,12 @@ class Port:
 
     # ---------------------------------------------------------------------------------
 
-    def _converse(self, write: Send, cut: Callable[[], None]) -> Conversation:
+    def _converse(
+        self,
+        write: Callable[[bytes], None],
+        cut: Callable[[], None],
+        waiting: Callable[[], int] = lambda: 0,
+    ) -> Conversation:
         def send(reply: bytes) -> None:
             faults = self.instrument.faults
             if faults.on("drop"):
@@ -179,7 +203,7 @@ class Port:
                 else:
                     write(data)
 
-        return self.instrument.converse(send, self.number)
+        return self.instrument.converse(_Line(send, waiting), self.number)
 
     def _feed(self, conversation: Conversation, data: bytes) -> None:
         self.pump.catch_up()
@@ -195,7 +219,10 @@ class Port:
             if not writer.is_closing():
                 writer.write(data)
 
-        conversation = self._converse(write, writer.close)
+        def waiting() -> int:
+            return writer.transport.get_write_buffer_size()
+
+        conversation = self._converse(write, writer.close, waiting)
         self._close.append(writer.close)
         try:
             while data := await reader.read(65536):
