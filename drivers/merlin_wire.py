@@ -20,6 +20,7 @@ LARGEST = 64 * 1024 * 1024  # bytes of body: more is not a Merlin's message
 _PREFIX = re.compile(rb"MPX,(\d{10}),")
 _MESSAGE = re.compile(rb"MPX,\d{10},(?:HDR|MQ1),")
 _TAIL = re.compile(rb"(?:M|MP|MPX|MPX,\d{0,10}|MPX,\d{10},(?:H|HD|HDR|M|MQ|MQ1)?)\Z")
+_CODES = ("0", "1", "2", "3")  # ok, busy, unknown, out of range
 _DTYPES = {"U08": ">u1", "U8": ">u1", "U16": ">u2", "U32": ">u4"}
 
 
@@ -68,10 +69,8 @@ def reply_fields(body: bytes, verb: str, name: str) -> tuple[str, int]:
     text = body.decode("latin-1")
     fields = text.split(",")
     expected = 4 if verb == "GET" else 3
-    if len(fields) != expected or fields[:2] != [verb, name] or fields[-1] not in "0123":
+    if len(fields) != expected or fields[:2] != [verb, name] or fields[-1] not in _CODES:
         raise Garbled(f"{verb},{name} → {text[:80]!r}")
-    if not fields[-1]:
-        raise Garbled(f"{verb},{name} → {text[:80]!r}: no error code")
     return (fields[2] if verb == "GET" else ""), int(fields[-1])
 
 

@@ -100,11 +100,12 @@ class MerlinSimulator(Instrument):
         if self.state != ACQUIRING or self.world.now < self._next - 1e-9:
             return
         due = int((self.world.now - self._next) / self.interval + 1e-6) + 1
+        if self._left >= 0:
+            due = min(due, self._left)
         if due > BUFFER:
-            due -= self._skip(due - BUFFER)
+            self._skip(due - BUFFER)
         for _ in range(min(due, BURST)):
-            if self.state == ACQUIRING:
-                self._finish()
+            self._finish()
 
     @property
     def interval(self) -> float:
@@ -145,13 +146,11 @@ class MerlinSimulator(Instrument):
         self.state = IDLE
         return OK
 
-    def _skip(self, frames: int) -> int:
-        skipped = frames if self._left < 0 else min(frames, self._left - 1)
-        self.number += skipped
-        self.lost += skipped
-        self._left -= skipped if self._left > 0 else 0
-        self._next += skipped * self.interval
-        return skipped
+    def _skip(self, frames: int) -> None:
+        self.number += frames
+        self.lost += frames
+        self._left -= frames if self._left > 0 else 0
+        self._next += frames * self.interval
 
     def _finish(self) -> None:
         """One exposure ends: its frame goes to the client, if the buffer has room for it."""
