@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sysconfig
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -100,3 +101,21 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     made = Bench(tmp_path)
     yield made
     made.close()
+
+
+@pytest.fixture
+def lend() -> Callable[[Path], None]:
+    """Lend what is installed here to another virtual environment, all but Coldframe itself, so that
+    a test can install Coldframe into a clean place without a network."""
+
+    def lend_to(venv: Path) -> None:
+        lent = venv / "lent"
+        lent.mkdir()
+        for kind in ("purelib", "platlib"):
+            for entry in Path(sysconfig.get_path(kind)).iterdir():
+                if "coldframe" not in entry.name and not (lent / entry.name).exists():
+                    (lent / entry.name).symlink_to(entry)
+        site = next(venv.glob("lib/python*/site-packages"))
+        (site / "lent.pth").write_text(f"{lent}\n")
+
+    return lend_to
