@@ -20,8 +20,6 @@ import time
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import parse_qs, urlsplit
 
-import serial
-
 from coldframe.errors import ConfigurationError, Disconnected, Garbled, Silence
 
 BUFFER_LIMIT = 65536  # bytes; more than this without an end of line is not an answer
@@ -141,14 +139,19 @@ class SerialWire:
     """
 
     def __init__(self, path: str, framing: SerialFraming):
+        import serial  # needs termios or win32: only where there is a serial port
+
         self.name = path
+        self._errors = (OSError, ValueError, TypeError, serial.SerialException)
         try:
             self._port = self._open(path, framing)
-        except (OSError, ValueError, serial.SerialException) as error:
+        except self._errors as error:
             raise Disconnected(f"{path}: {error}") from None
 
     @staticmethod
-    def _open(path: str, framing: SerialFraming) -> serial.Serial:
+    def _open(path: str, framing: SerialFraming) -> Any:
+        import serial
+
         if os.path.realpath(path).startswith("/dev/pts/"):
             framing = framing._replace(bytesize=8, parity="N")
         exclusive = True if os.name == "posix" else None  # Windows ports are always exclusive
@@ -166,7 +169,7 @@ class SerialWire:
     def write(self, data: bytes) -> None:
         try:
             self._port.write(data)
-        except (OSError, serial.SerialException) as error:
+        except self._errors as error:
             raise Disconnected(f"{self.name}: {error}") from None
 
     def read(self, timeout: float) -> bytes:
@@ -174,7 +177,7 @@ class SerialWire:
             self._port.timeout = max(0.0, timeout)
             first = self._port.read(1)
             return first + self._port.read(self._port.in_waiting) if first else b""
-        except (OSError, TypeError, serial.SerialException) as error:
+        except self._errors as error:
             raise Disconnected(f"{self.name}: {error}") from None
 
     def close(self) -> None:
