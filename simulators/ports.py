@@ -16,7 +16,7 @@ import socket
 import tty
 from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, cast
 
 from coldframe.simulators.faults import Faults
 from coldframe.simulators.world import World
@@ -285,8 +285,7 @@ class _Datagrams(asyncio.DatagramProtocol):
         self._talks: dict[tuple[str, int], Conversation] = {}
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self._transport = transport
+        self._transport = cast(asyncio.DatagramTransport, transport)  # not a subclass of it in 3.11
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         if addr not in self._talks:
