@@ -223,6 +223,7 @@ class GuardSettings(Frozen):
     ion: IonStepSettings | None = None
     configuration_hash: str = ""
     grace_s: Positive = 10.0  # how long after the start a signal may be missing before it trips
+    host_silent_s: Positive = 0.9  # of asks; then the last hand takes over: hung → safe within 1 s
 
     @model_validator(mode="after")
     def _whole(self) -> GuardSettings:
