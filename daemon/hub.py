@@ -211,7 +211,7 @@ class Hub:
             if member not in members:
                 self.board.check(Command(id="-", do="get", name=name))
             return members[member]
-        devices = {key: each.model_dump(mode="json") for key, each in self.board.devices.items()}
+        devices = [each.model_dump(mode="json") for each in self.board.devices.values()]
         return {
             "lab": self.settings.lab,
             "simulated": self.settings.simulated,

@@ -109,8 +109,11 @@ class Switchboard:
 
         readings = {key: last.raw for key, last in self.readings.items() if chosen(key)}
         statuses = {key: last.raw for key, last in self.statuses.items() if chosen(key)}
-        if name and not readings and not statuses and name.partition(".")[0] not in self.devices:
-            raise UnknownName(f"nothing is called {name!r}; {near(name, self.names())}")
+        if name and not readings and not statuses:
+            known = [*self.names(), *self.devices]
+            waited_for = set(self.expected) - set(self.devices)
+            if name not in known and name.partition(".")[0] not in waited_for:
+                raise UnknownName(f"nothing is called {name!r}; {near(name, known)}")
         events = [each.raw for each in self.events if chosen(each.header.name)]
         return {"readings": readings, "status": statuses, "events": events}
 
