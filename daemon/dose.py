@@ -31,11 +31,17 @@ class Calibration:
     current: float
     diameter: float
     t_ns: int  # lab time of the measurement
+    sigma: float = 0.0  # A, standard uncertainty of the current
 
     @property
     def rate(self) -> float:
         """e⁻/Å²/s on the specimen."""
         return dose_rate(self.current, self.diameter)
+
+    @property
+    def upper(self) -> float:
+        """The rate that is counted: two standard uncertainties above."""
+        return dose_rate(self.current + 2 * self.sigma, self.diameter)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +59,7 @@ class Look:
 
     rate: float | None
     words: str
+    upper: float | None = None  # what is counted: the rate with its uncertainty
 
 
 OPTICS = ("high_voltage", "spot", "magnification")
@@ -84,7 +91,8 @@ class DoseMeter:
     def calibrate(self, entry: Calibration) -> None:
         """Add a measurement; it replaces one of the same setting."""
         numbers = (entry.high_voltage, entry.magnification, entry.current, entry.diameter)
-        if not all(math.isfinite(number) and number > 0 for number in numbers):
+        positive = all(math.isfinite(number) and number > 0 for number in numbers)
+        if not positive or not (math.isfinite(entry.sigma) and entry.sigma >= 0):
             raise BadRequest(
                 "a calibration needs high voltage, magnification, current and diameter above 0"
             )
@@ -128,9 +136,12 @@ class DoseMeter:
     def look(self, now_ns: int, lab_ns: int) -> Look:
         """The rate now: 0 when proven blanked, a number when calibrated, else unknown."""
         blanked = self._fresh("blanked", now_ns)
-        if blanked is None:
+        if blanked == 1:
+            return Look(0.0, "blanked", 0.0)
+        waited = (now_ns - self._doubted_ns) / NS
+        if blanked is None and not 0 <= waited <= self.settings.blanked_max_age_s:
             return Look(None, f"{self.settings.column}.blanked is not known")
-        return Look(0.0, "blanked") if blanked == 1 else self.unblanked_rate(now_ns, lab_ns)
+        return self.unblanked_rate(now_ns, lab_ns)
 
     def unblanked_rate(self, now_ns: int, lab_ns: int, **planned: float) -> Look:
         """The rate the beam has when it is not blanked, with `planned` optics in place of read."""
@@ -140,28 +151,31 @@ class DoseMeter:
             missing = " and ".join(name for name, value in optics.items() if value is None)
             return Look(None, f"{self.settings.column}: {missing} not known")
         setting = f"{kv:g} kV, spot {spot:g}, magnification {magnification:g}"
-        rate = self._calibrated(kv, spot, magnification, lab_ns)
-        return Look(rate, setting if rate is not None else f"no valid calibration at {setting}")
+        neighbours = self._calibrated(kv, spot, magnification, lab_ns)
+        if not neighbours:
+            return Look(None, f"no valid calibration at {setting}")
+        rate, upper = (max(n.rate for n in neighbours), max(n.upper for n in neighbours))
+        return Look(rate, setting, upper)
 
     def advance(self, now_ns: int, lab_ns: int, steady_ns: int, *, counting: bool = True) -> Look:
         """Count up to now; returns the look it used. `counting` is off while a person says that
         there is no specimen."""
         self._lab_ns = lab_ns
         look = self.look(now_ns, lab_ns)
-        unblanked = self.unblanked_rate(now_ns, lab_ns).rate
+        unblanked = self.unblanked_rate(now_ns, lab_ns).upper
         self._last_rate = self._last_rate if unblanked is None else unblanked
-        bound = self._bound(now_ns) if look.rate is None else look.rate
+        bound = self._bound(now_ns) if look.upper is None else look.upper
         if self._sure_ns is None or not counting:
             # before the first read-backs nothing has a permit: there is nothing to count
             self._sure_ns, self._worst = (steady_ns if self.ready else None), bound
             return look
         self._worst = max(self._worst, bound)
-        if look.rate is not None:
+        if look.upper is not None and "blanked" in self._seen:
             needed = ("blanked",) if look.rate == 0.0 else INPUTS
             proven_ns = min(self._seen[name].steady_ns for name in needed)
             if proven_ns > self._sure_ns:
                 self._certain += self._worst * (proven_ns - self._sure_ns) / NS
-                self._sure_ns, self._worst = proven_ns, look.rate
+                self._sure_ns, self._worst = proven_ns, look.upper
         if self.dose is not None:
             since = max(0, steady_ns - self._sure_ns) / NS
             self.dose = max(self.dose, self._certain + self._worst * since)
@@ -171,8 +185,8 @@ class DoseMeter:
 
     def _bound(self, now_ns: int) -> float:
         """The highest rate there can be, while it is not known whether the beam is blanked."""
-        rate = self.unblanked_rate(now_ns, self._lab_ns).rate
-        return self.feared if rate is None else rate
+        upper = self.unblanked_rate(now_ns, self._lab_ns).upper
+        return self.feared if upper is None else upper
 
     def _fresh(self, name: str, now_ns: int) -> float | None:
         settings = self.settings
@@ -182,8 +196,8 @@ class DoseMeter:
             return None
         return seen.value
 
-    def _calibrated(self, kv: float, spot: float, mag: float, lab_ns: int) -> float | None:
-        """The rate at this setting, or the larger of its two neighbours' in magnification."""
+    def _calibrated(self, kv: float, spot: float, mag: float, lab_ns: int) -> list[Calibration]:
+        """What is valid at this setting, or at its two neighbours in magnification."""
         max_age_ns = self.settings.calibration_max_age_days * DAY_NS
         valid = [
             entry
@@ -195,10 +209,10 @@ class DoseMeter:
         lower = [entry for entry in valid if entry.magnification <= mag * MAG_TOLERANCE]
         upper = [entry for entry in valid if entry.magnification >= mag / MAG_TOLERANCE]
         if not lower or not upper:
-            return None
+            return []
         below = max(lower, key=lambda entry: entry.magnification)
         above = min(upper, key=lambda entry: entry.magnification)
-        return max(below.rate, above.rate)
+        return [below, above]
 
 
 def _setting(entry: Calibration) -> tuple[float, int, float]:

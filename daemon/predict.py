@@ -82,8 +82,6 @@ def volts(value: float) -> str:
 class Contact:
     """IL-11: a bias needs a contact that was verified just now, by a needle that stands still."""
 
-    EVIDENCE = ("image contrast", "person")
-
     def __init__(self, settings: ContactSettings):
         self.settings = settings
         self._verified_ns: int | None = None
@@ -96,21 +94,20 @@ class Contact:
         if self._verified_ns is not None:
             self._verified_ns, self._words = None, "the needle has moved since it was verified"
 
-    def confirm(self, evidence: str, by: str, now_ns: int) -> None:
-        """A person, or the contrast of the particle in the image (experiments.md 2.11 step 3)."""
-        if evidence not in self.EVIDENCE:
-            raise BadRequest(f"evidence {evidence!r} is none of: {', '.join(self.EVIDENCE)}")
-        if not by.strip():
+    def confirm(self, evidence: str, person: str, now_ns: int, moving: bool | None) -> None:
+        """What was seen (the contrast of the particle, experiments.md 2.11 step 3), and by whom.
+        `moving` is what the needle says of itself, None where it cannot."""
+        if not evidence.strip():
+            raise BadRequest("say what shows the contact, e.g. 'image contrast -12 %'")
+        if not person.strip():
             raise BadRequest("say who confirms the contact")
-        if self._moved_ns is not None and now_ns - self._moved_ns < self.settings.settle_s * NS:
-            raise BadRequest(
-                f"the needle moved {(now_ns - self._moved_ns) / NS:.1f} s ago: look again "
-                f"{self.settings.settle_s:g} s after it stands still"
-            )
-        self._verified_ns, self._words = now_ns, f"{evidence}, {by}"
+        since = None if self._moved_ns is None else (now_ns - self._moved_ns) / NS
+        if moving or (since is not None and since < self.settings.settle_s):
+            raise BadRequest("the needle moves: look again when it stands still")
+        self._verified_ns, self._words = now_ns, f"{evidence}, {person}"
 
-    def refusal(self, now_ns: int) -> str | None:
-        """Why a bias is refused, or None."""
+    def refusal(self, now_ns: int, moving: bool | None = False) -> str | None:
+        """Why a bias is refused, or None. What is not known of the needle counts as moving."""
         valid = self.settings.valid_s
         allows = (
             f"allowed within {valid:g} s of `call guard.confirm_contact` with the needle at rest"
@@ -120,6 +117,9 @@ class Contact:
         age = (now_ns - self._verified_ns) / NS
         if age > valid:
             return f"contact: verified {age:.0f} s ago, limit {valid:g} s; {allows}"
+        if moving is not False:
+            known = "moves" if moving else "is not known to stand still"
+            return f"contact: the needle {known} ({self.settings.moving}); {allows}"
         return None
 
 

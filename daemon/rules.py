@@ -66,6 +66,7 @@ class Rule(Frozen):
     max_age_s: Positive
     specimen: tuple[SpecimenMode, ...] = ("none", "ambient", "cryo")  # where the rule applies
     if_device: DeviceName | None = None  # drop the rule where the lab has no such device
+    off_signal: Name | None = None  # while this reads false, an unknown value counts as 0
     trips: tuple[OutputName, ...] = Field(min_length=1)
     guidance: str = Field(min_length=20)  # for a person at 3 a.m.
     source: str = Field(min_length=3)
@@ -138,6 +139,7 @@ class Check(Frozen):
     id: RuleId
     check: Literal["dose", "ion_step", "contact", "cold_bias"]
     refuses: tuple[OutputName, ...] = Field(min_length=1)
+    excepts: tuple[Name, ...] = ()  # commands on these outputs that it does not concern
     specimen: tuple[SpecimenMode, ...] = ("none", "ambient", "cryo")
     if_device: DeviceName | None = None
     guidance: str = Field(min_length=20)
@@ -155,7 +157,7 @@ class DoseSettings(Frozen):
     max_rate: Positive = 100.0  # e⁻/Å²/s assumed while nothing better is known
     calibration_max_age_days: Positive = 7.0  # IL-21
     blanked_max_age_s: Positive = 0.5
-    optics_max_age_s: Positive = 5.0  # high voltage, spot, magnification
+    optics_max_age_s: Positive = 12.0  # high voltage (polled every 5 s), spot, magnification
 
 
 class CellSettings(Frozen):
@@ -173,6 +175,7 @@ class CellSettings(Frozen):
     output: OutputName = "bias.bias"
     current: Name = "bias.current_limit"  # what the source may push, A
     output_on: Name = "bias.output"
+    output_max_age_s: Positive = 1.5
 
     @field_validator("activation_eV")
     @classmethod
@@ -186,8 +189,10 @@ class ContactSettings(Frozen):
     """How long a verified contact counts, and what undoes it (IL-11)."""
 
     valid_s: Positive = 60.0
-    settle_s: float = Field(default=1.0, ge=0)  # evidence counts from this long after a motion
+    settle_s: float = Field(default=0.1, ge=0)  # evidence counts from this long after a motion
     motion: OutputName = "needle.motion"
+    moving: Name | None = "needle.moving"  # must be known, and false
+    moving_max_age_s: Positive = 1.0
     output_on: Name = "bias.output"
 
 
@@ -233,6 +238,23 @@ class GuardSettings(Frozen):
             if parts[check.check] is None:
                 raise ValueError(f"check {check.id}: the lab has no settings for {check.check!r}")
         return self
+
+
+DERIVED_POLL_S = 0.1  # how often the guard says what it derives
+
+
+def derived_signals(
+    dose: DoseSettings | None, cell: CellSettings | None, ion: IonStepSettings | None
+) -> dict[str, str]:
+    """The signals the guard itself makes, with their units: rules may watch them like any other."""
+    found: dict[str, str] = {}
+    if dose is not None:
+        found |= {f"{dose.column}.dose_rate": "e/Å^2/s", f"{dose.column}.dose": "e/Å^2"}
+    if cell is not None:
+        found[f"{cell.output.split('.')[0]}.predicted_voltage"] = "V"
+    if ion is not None:
+        found[f"{ion.device}.step_excess"] = ""
+    return found
 
 
 def unique(entries: Sequence[Rule | Check]) -> None:

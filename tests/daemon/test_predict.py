@@ -94,7 +94,7 @@ def test_an_impossible_temperature_is_refused(kelvin: float) -> None:
 def test_a_contact_counts_for_sixty_seconds() -> None:
     contact = Contact(ContactSettings())
     assert "nobody has verified" in (contact.refusal(0) or "")
-    contact.confirm("image contrast", "Ada", 10 * NS)
+    contact.confirm("image contrast", "Ada", 10 * NS, False)
     assert contact.refusal(70 * NS) is None
     refusal = contact.refusal(71 * NS) or ""
     assert "61 s ago" in refusal and "limit 60 s" in refusal and "confirm_contact" in refusal
@@ -102,21 +102,31 @@ def test_a_contact_counts_for_sixty_seconds() -> None:
 
 def test_a_needle_that_moves_undoes_the_contact() -> None:
     contact = Contact(ContactSettings())
-    contact.confirm("person", "Ada", 10 * NS)
+    contact.confirm("person", "Ada", 10 * NS, False)
     contact.moved(11 * NS)
     assert "moved since" in (contact.refusal(12 * NS) or "")
     with pytest.raises(BadRequest, match="stands still"):
-        contact.confirm("person", "Ada", 11 * NS + NS // 2)
-    contact.confirm("person", "Ada", 13 * NS)
+        contact.confirm("person", "Ada", 11 * NS + NS // 20, False)
+    contact.confirm("person", "Ada", 13 * NS, False)
     assert contact.refusal(14 * NS) is None
+
+
+def test_a_needle_that_moves_or_may_move_gets_no_bias() -> None:
+    contact = Contact(ContactSettings())
+    with pytest.raises(BadRequest, match="moves"):
+        contact.confirm("person", "Ada", 0, True)
+    contact.confirm("person", "Ada", 0, False)
+    assert contact.refusal(NS, False) is None
+    assert "needle.moving" in (contact.refusal(NS, True) or "")
+    assert "not known" in (contact.refusal(NS, None) or "")
 
 
 def test_evidence_has_a_kind_and_a_name() -> None:
     contact = Contact(ContactSettings())
     with pytest.raises(BadRequest, match="image contrast"):
-        contact.confirm("a feeling", "Ada", 0)
+        contact.confirm("  ", "Ada", 0, False)
     with pytest.raises(BadRequest, match="who"):
-        contact.confirm("person", " ", 0)
+        contact.confirm("person", " ", 0, False)
 
 
 # ---- ion current of a step --------------------------------------------------------------------

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
 from coldframe.drivers.remcon32 import RemCon32
 from coldframe.errors import (
     ColdframeError,

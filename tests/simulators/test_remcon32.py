@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import serial
+
 from coldframe.simulators.remcon32 import RemCon32Simulator
 
 
