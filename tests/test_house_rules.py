@@ -160,3 +160,31 @@ def test_only_the_clock_looks_at_the_time_of_day() -> None:
 
     assert looked == []
     assert [m for m in OURS if imported(m) & {"time.time", "time.time_ns"}] == []
+
+
+def test_each_page_that_is_cited_exists_and_has_the_section() -> None:
+    cited = re.compile(r"""((?:[\w.-]+/)*[\w-]+\.md)(?:, "([^"]+)")?""")
+    missing = []
+    for path in texts():
+        if path.suffix == ".md":
+            continue
+        for page, section in cited.findall(re.sub(r"\s*\n#?\s*", " ", read(path))):
+            known = ROOT / page
+            if not known.exists() or (section and f"\n## {section}\n" not in read(known)):
+                missing.append(f"{path.relative_to(ROOT)}: {page} {section}".rstrip())
+
+    assert missing == []
+
+
+def test_each_link_between_our_pages_leads_somewhere() -> None:
+    link = re.compile(r"\]\((?!https?://|#)([^)#\s]+)")
+
+    broken = [
+        f"{path.relative_to(ROOT)}: {target}"
+        for path in texts()
+        if path.suffix == ".md"
+        for target in link.findall(read(path))
+        if not (path.parent / target).exists() and not target.endswith("demo.png")
+    ]
+
+    assert broken == []
