@@ -32,7 +32,7 @@ from coldframe.errors import ColdframeError, Interlocked, NotReady
 from coldframe.units import show
 
 COLD, BIAS, TRIP = 150.0, 4.0, 4.0  # lab seconds in a second while it cools, is biased, trips
-EXPECTED = {"particle_5nm": 2.0, "particle_10nm": 1.2}  # A/A0 of document 003
+EXPECTED = {"particle_5nm": 2.0, "particle_10nm": 1.2}  # A/A0: docs/explanation/sources.md
 PERSON = "the demonstration"
 
 
@@ -282,7 +282,7 @@ def _summary(out: Out, story: Story, session: Path, picture: Path, seconds: floa
             [
                 f"A/A0, {specimen[9:-2]} nm coating",
                 f"{found['area_ratio']:.3f} ± {found['area_ratio_sigma']:.3f}",
-                f"{EXPECTED[specimen]:.1f} (document 003)",
+                f"{EXPECTED[specimen]:.1f} (published)",
             ]
         )
     for specimen, dose in story.dose.items():

@@ -2,7 +2,8 @@
 
 Each attribute here is there because some reader needs it: `interpretation` on the group for
 HyperSpy and on the dataset for silx, `default` on root and entry, every named axis present, arrays
-physically inside their NXdata, a sample named literally `sampleID` (data.md 3).
+physically inside their NXdata, a sample named literally `sampleID`.
+Source: docs/explanation/sources.md, "What readers need of a session file".
 """
 
 from __future__ import annotations
@@ -258,7 +259,7 @@ def _trim_or_prune(file: h5py.File, path: str, columns: dict[str, Any]) -> None:
 
 
 def _write_metadata(file: h5py.File, about: Any, given: fields_of.Given) -> None:
-    """experiments.md 5.4, and the sample where NXem looks for it."""
+    """The mandatory fields, and the sample where NXem looks for it."""
     complete = fields_of.complete(given)
     for section, values in complete.items():
         group = _group(file, f"{METADATA}/{section}", "NXcollection")

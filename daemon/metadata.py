@@ -1,7 +1,8 @@
 """What a session must say about itself: each field a value, or "unknown: reason".
 
-The list answers the gaps that published work leaves (experiments.md 5.4): without electrode area,
-probe current or dwell time a measurement cannot be repeated.
+The list answers the gaps that published work leaves: without electrode area, probe current or dwell
+time a measurement cannot be repeated.
+Source: docs/explanation/sources.md, "What a session must say about itself".
 """
 
 from __future__ import annotations

@@ -51,7 +51,8 @@ class ColdBias:
 def resistance(cell: CellSettings, temperature: float, activation_eV: float) -> float:
     """R_ion = t / (σ(T) A) in Ω, with σ T ∝ exp(-Ea / kT); infinite where it overflows.
 
-    Source: experiments.md 2.7 and 5, row 11 (3.7 µm, 4 mm², 2.5e-6 S/cm at 25 °C: 3.7 kΩ).
+    Source: docs/explanation/sources.md, "Cold bias (IL-13)": 3.7 µm, 4 mm² and
+    2.5e-6 S/cm at 25 °C are 3.7 kΩ.
     """
     reference = cell.thickness_um * 1e-4 / (cell.sigma_S_cm * cell.area_cm2)
     exponent = activation_eV / BOLTZMANN * (1 / temperature - 1 / cell.reference_K)
@@ -95,8 +96,8 @@ class Contact:
             self._verified_ns, self._words = None, "the needle has moved since it was verified"
 
     def confirm(self, evidence: str, person: str, now_ns: int, moving: bool | None) -> None:
-        """What was seen (the contrast of the particle, experiments.md 2.11 step 3), and by whom.
-        `moving` is what the needle says of itself, None where it cannot."""
+        """What was seen (the contrast of the particle), and by whom; `moving` is what the needle
+        says of itself, None where it cannot. Source: docs/explanation/sources.md."""
         if not evidence.strip():
             raise BadRequest("say what shows the contact, e.g. 'image contrast -12 %'")
         if not person.strip():

@@ -161,7 +161,7 @@ class DoseSettings(Frozen):
 
 
 class CellSettings(Frozen):
-    """The electrolyte between the electrodes, for IL-13; experiments.md 2.7."""
+    """The electrolyte between the electrodes, for IL-13; docs/explanation/sources.md."""
 
     area_cm2: Positive
     thickness_um: Positive
@@ -197,7 +197,7 @@ class ContactSettings(Frozen):
 
 
 class IonStepSettings(Frozen):
-    """Ion currents a step may use (IL-05); experiments.md 1.2."""
+    """Ion currents a step may use (IL-05); docs/explanation/sources.md."""
 
     device: DeviceName = "ion"
     species: str = "Ga"

@@ -135,7 +135,7 @@ class Session:
         ]
 
     def metadata(self) -> dict[str, dict[str, Any]]:
-        """experiments.md 5.4: section, field, value."""
+        """What the session says about itself: section, field, value."""
         return {
             section: {name: _plain(dataset[()]) for name, dataset in group.items()}
             for section, group in self.file[layout.METADATA].items()

@@ -3,7 +3,7 @@
 Every stream is created before the file goes live; a stream that turns up later makes the file close
 and open again for a moment. `flush` makes what was appended visible, `finalise` makes the file an
 ordinary one: streams nobody used pruned, all columns of a stream equally long, the journal packed.
-The layout and its reasons: data.md 3, `docs/reference/session-file.md`.
+The layout and its reasons: `docs/reference/session-file.md`.
 """
 
 from __future__ import annotations

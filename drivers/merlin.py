@@ -1,8 +1,8 @@
 """Quantum Detectors Merlin (Medipix3): a camera that counts electrons and streams its frames.
 
-Control on TCP 6341, frames on the next port (instruments.md 5.1). A control connection that failed
-is replaced before the next question, so that no late answer can be taken for another's; the data
-socket is read by a thread into a bounded queue, and `take` empties it.
+Control on TCP 6341, frames on the next port (docs/explanation/sources.md, "Instruments"). A control
+connection that failed is replaced before the next question, so that no late answer can be taken for
+another's; the data socket is read by a thread into a bounded queue, and `take` empties it.
 """
 
 from __future__ import annotations

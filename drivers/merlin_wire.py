@@ -1,8 +1,8 @@
 """MPX messages of a Quantum Detectors Merlin: what is said on its two ports, and what it means.
 
 `MPX,` ten digits of length, `,` and the body; the length counts that last comma, in both directions
-(instruments.md 5.1). Some servers forget the comma in their replies, so both are understood.
-Nothing here touches a socket.
+(docs/explanation/sources.md, "Instruments"). Some servers forget the comma in their replies, so
+both are understood. Nothing here touches a socket.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A Quantum Detectors Merlin with one Medipix3 chip or four: MPX messages on two TCP ports.
 
-Written from the dialect's description (instruments.md 5.1): control on PORT, frames on PORT+1. The
-detector counts frames whether or not anybody takes them: what its buffer cannot hold is lost, and
-seen by the client as a gap in the numbers.
+Written from the dialect's description (docs/explanation/sources.md, "Instruments"): control on
+PORT, frames on PORT+1. The detector counts frames whether or not anybody takes them: what its
+buffer cannot hold is lost, and seen by the client as a gap in the numbers.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a Merlin sends on its data port: the acquisition header, and frames with theirs.
 
-Layout from instruments.md 5.1 (Medipix3RX, software 0.67): text fields separated by commas, padded
-with NUL to 384 bytes (one chip) or 768 (four), then big-endian pixels.
+Layout of Medipix3RX with software 0.67, as its receivers read it: text fields separated by commas,
+padded with NUL to 384 bytes (one chip) or 768 (four), then big-endian pixels.
 """
 
 from __future__ import annotations

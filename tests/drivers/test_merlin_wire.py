@@ -16,7 +16,7 @@ from coldframe.drivers.merlin_wire import (
 from coldframe.errors import Garbled
 
 NAMES = st.text("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789", min_size=1, max_size=20)
-# as captured from LiberTEM-live's server (instruments.md 5.1)
+# as captured from LiberTEM-live's server
 CAPTURED = (
     b"MQ1,000001,00384,01,0256,0256,U16,   1x1,01,2020-05-18 16:51:49.971626,0.001000,0,0,0,"
     b"1.200000E+2,5.110000E+2,0.000000E+0,0.000000E+0,0.000000E+0,0.000000E+0,0.000000E+0,"

@@ -1,4 +1,4 @@
-"""The Merlin simulator, talked to with bare sockets as instruments.md 5.1 shows it."""
+"""The Merlin simulator, talked to with bare sockets as its receivers do."""
 
 import re
 import socket
