@@ -25,6 +25,12 @@ def main(arguments: list[str]) -> int:
     return PROCESSES[name](Plan.read(Path(plan)), rest)
 
 
+def _guard(plan: Plan, rest: list[str]) -> int:
+    from coldframe.daemon.guard import run_guard
+
+    return run_guard(plan)
+
+
 def _hub(plan: Plan, rest: list[str]) -> int:
     from coldframe.daemon.configuration import load
     from coldframe.daemon.hub import HubSettings, run_hub
@@ -59,6 +65,8 @@ def _hosts(plan: Plan, rest: list[str]) -> int:
 
     lab = load(plan.lab_file).lab
     classes = lab.drivers()
+    if plan.guard.simulated:
+        _stand_in()
     return run_hosts(
         [
             HostSettings(
@@ -80,6 +88,15 @@ def _hosts(plan: Plan, rest: list[str]) -> int:
     )
 
 
+def _stand_in() -> None:
+    """Where an instrument has no wire, its vendor's calls are imitated: drivers import no
+    simulator, so whoever starts them puts the stand-in there."""
+    from coldframe.drivers.pyjem import PyJem
+    from coldframe.simulators import pyjem_calls
+
+    PyJem.calls = staticmethod(pyjem_calls.tem3)
+
+
 def _runner(plan: Plan, rest: list[str]) -> int:
     from coldframe.daemon.runner import run_protocol
 
@@ -88,6 +105,7 @@ def _runner(plan: Plan, rest: list[str]) -> int:
 
 
 PROCESSES: dict[str, Main] = {
+    "guard": _guard,
     "hub": _hub,
     "hosts": _hosts,
     "runner": _runner,
