@@ -18,6 +18,7 @@ from types import FrameType
 
 import structlog
 import zmq
+from pydantic import JsonValue
 
 from coldframe.daemon import logs, simulation
 from coldframe.daemon.children import Child, end_all
@@ -225,7 +226,7 @@ class Service:
             reply = failure(command.id, error)
         inner.send(Answer(reply=reply).encode())
 
-    def _order(self, command: Command) -> dict[str, str]:
+    def _order(self, command: Command) -> JsonValue:
         """Start a run; the only order there is for the service."""
         if command.do != "run":
             raise BadRequest(f"{command.do!r}: a run can be started and aborted, no more yet")
