@@ -62,14 +62,17 @@ class Bench:
 
     def close(self) -> None:
         async def stop() -> None:
+            # a client accepted in this instant is a task in the next: neither its server closed
+            # under it, nor itself cancelled before it began, would it ever be closed
+            await settle()
             for port in self._ports:
                 port.close()
-            for _ in range(5):  # a client accepted in this instant becomes a task in the next
-                others = asyncio.all_tasks() - {asyncio.current_task()}
-                for task in others:
-                    task.cancel()
-                await asyncio.gather(*others, return_exceptions=True)
-                await asyncio.sleep(0)
+            await settle()
+            others = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in others:
+                task.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
+            await settle()
 
         self._wait(stop())
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -78,6 +81,12 @@ class Bench:
 
     def _wait(self, coroutine: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(20)
+
+
+async def settle() -> None:
+    """Let the event loop do what it has begun."""
+    for _ in range(5):
+        await asyncio.sleep(0)
 
 
 async def listen_consecutive(ports: list[Port]) -> str:
