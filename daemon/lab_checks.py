@@ -102,21 +102,28 @@ def _check_rules(lab: Lab, classes: dict[str, type[Driver]]) -> list[Problem]:
         guard = guard_settings(lab)
     except (ColdframeError, ValidationError) as error:
         return [(["rule"], _first_line(error))]
+    numbers: dict[str, dict[str, int]] = {
+        "rule": {rule.id: number for number, rule in enumerate(lab.rule)},
+        "check": {check.id: number for number, check in enumerate(lab.check)},
+    }
     for kind, entries in (("rule", guard.rules), ("check", guard.checks)):
         for entry in entries:
             named = entry.trips if isinstance(entry, Rule) else entry.refuses
+            where: list[str | int] = [kind, numbers[kind][entry.id]]
             for output in sorted(set(named) - outputs):
                 known = ", ".join(sorted(outputs)) or "none"
-                problems.append(([kind], f"{entry.id}: no output {output}; there are {known}"))
-    for rule in guard.rules:
-        try:
-            rule.check_signal(*_signal(lab, classes, rule.signal))
-        except ColdframeError as error:
-            problems.append((["rule"], _first_line(error)))
+                problems.append((where, f"{entry.id}: no output {output}; there are {known}"))
+            if isinstance(entry, Rule):
+                try:
+                    entry.check_signal(*_signal(lab, classes, entry.signal))
+                except ColdframeError as error:
+                    problems.append((where, _first_line(error)))
     tripped = {output for rule in guard.rules for output in rule.trips}
     for output in sorted(outputs - tripped):
-        where: list[str | int] = ["device", output.split(".")[0]]
-        problems.append((where, f"no rule trips {output}: a hazardous output needs an interlock"))
+        device = output.split(".")[0]
+        problems.append(
+            (["device", device], f"no rule trips {output}: a hazardous output needs an interlock")
+        )
     return problems
 
 

@@ -49,6 +49,8 @@ class SerialFraming(NamedTuple):
 def open_wire(address: str, framing: SerialFraming | None = None, timeout: float = 2.0) -> Wire:
     """Open `address`; raises `Disconnected` when nothing is there, `ConfigurationError` when it
     is not an address."""
+    if address.startswith("visa://"):  # a resource's name is no URL
+        return VisaWire(address.removeprefix("visa://"), timeout)
     try:
         parts = urlsplit(address)
         port = parts.port
@@ -59,8 +61,6 @@ def open_wire(address: str, framing: SerialFraming | None = None, timeout: float
         return kind(parts.hostname, port, timeout)
     if parts.scheme == "serial" and parts.path:
         return SerialWire(parts.path, _framing(parts.query, framing or SerialFraming()))
-    if parts.scheme == "visa":
-        return VisaWire(address.removeprefix("visa://"), timeout)
     raise ConfigurationError(
         f"{address!r} is not an address: write tcp://HOST:PORT, udp://HOST:PORT, "
         "serial:///dev/NAME?baud=9600 or visa://RESOURCE"

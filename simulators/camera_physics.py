@@ -14,7 +14,7 @@ from coldframe.simulators.truth import CameraTruth
 
 Image = npt.NDArray[np.floating[Any]]
 
-# Li | Li2O with Li | Li2O, Li3N | the same with Li3PO4 | LiPON: layers of the interphase (004:732)
+# Li | Li2O with Li | Li2O, Li3N | the same with Li3PO4 | LiPON: the interphase (Cheng, thesis)
 LAYERS = ((0.0, 0.88), (21.1e-9, 0.78), (11.6e-9, 0.70), (43.7e-9, 0.62), (1.0, 0.52))
 
 
@@ -89,11 +89,12 @@ class Camera:
 
     def _texture(self, x: Image, y: Image, depth: float) -> Image:
         """A fixed random relief of some 60 nm, as a sum of waves in row and column."""
-        total = np.zeros(np.broadcast_shapes(x.shape, y.shape))
-        for fx, fy, phase, weight in self._waves * (math.tau / 60e-9, math.tau / 60e-9, math.pi, 1):
-            along = fx * x + phase
-            total += weight * (np.sin(along) * np.cos(fy * y) + np.cos(along) * np.sin(fy * y))
-        return 1 + depth * total / len(self._waves)
+        fx, fy, phase, weight = self._waves.T[:, :, None]
+        along = math.tau / 60e-9 * fx * x + math.pi * phase
+        across = math.tau / 60e-9 * fy * y.T
+        relief: Image = (weight * np.cos(across)).T @ np.sin(along)
+        relief += (weight * np.sin(across)).T @ np.cos(along)
+        return 1 + depth * relief / len(self._waves)
 
     def _single_particle(self, x: Image, y: Image) -> Image:
         image = self._truth.support * self._texture(x, y, 0.03)

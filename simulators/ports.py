@@ -16,14 +16,33 @@ import socket
 import tty
 from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, cast
 
 from coldframe.simulators.faults import Faults
 from coldframe.simulators.world import World
 
-Send = Callable[[bytes], None]
 TICK = 0.01  # s between two looks at the world; cut-offs inside are exact (the world substeps)
 LINE_LIMIT = 65536
+
+
+class Send(Protocol):
+    """The way to one client."""
+
+    def __call__(self, data: bytes, /) -> None: ...
+
+    def waiting(self) -> int:
+        """Bytes that the client has not taken yet: a stream must not outrun a slow reader."""
+        ...
+
+
+class _Line:
+    """What a port hands an instrument as its `Send`."""
+
+    def __init__(self, send: Callable[[bytes], None], waiting: Callable[[], int]):
+        self._send, self.waiting = send, waiting
+
+    def __call__(self, data: bytes, /) -> None:
+        self._send(data)
 
 
 class Conversation(Protocol):
@@ -179,7 +198,12 @@ class Port:
 
     # ---------------------------------------------------------------------------------
 
-    def _converse(self, write: Send, cut: Callable[[], None]) -> Conversation:
+    def _converse(
+        self,
+        write: Callable[[bytes], None],
+        cut: Callable[[], None],
+        waiting: Callable[[], int] = lambda: 0,
+    ) -> Conversation:
         queue = _Queue(write)
         self._close.append(queue.clear)
 
@@ -191,7 +215,7 @@ class Port:
             for delay, data in faults.transform(reply, self._heard):
                 queue.put(delay, data)
 
-        return self.instrument.converse(send, self.number)
+        return self.instrument.converse(_Line(send, waiting), self.number)
 
     def _feed(self, conversation: Conversation, data: bytes) -> bool:
         """Let the instrument hear `data`; False when it lost its power instead."""
@@ -214,7 +238,10 @@ class Port:
             if not writer.is_closing():
                 writer.write(data)
 
-        conversation = self._converse(write, writer.close)
+        def waiting() -> int:
+            return writer.transport.get_write_buffer_size()
+
+        conversation = self._converse(write, writer.close, waiting)
         self._close.append(writer.close)
         try:
             while data := await reader.read(65536):
@@ -230,7 +257,7 @@ class Port:
 class _Queue:
     """Replies on their way: some are late, none overtakes an earlier one."""
 
-    def __init__(self, write: Send):
+    def __init__(self, write: Callable[[bytes], None]):
         self._write, self._due = write, 0.0
         self._waiting: list[asyncio.TimerHandle] = []
 
@@ -258,8 +285,7 @@ class _Datagrams(asyncio.DatagramProtocol):
         self._talks: dict[tuple[str, int], Conversation] = {}
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self._transport = transport
+        self._transport = cast(asyncio.DatagramTransport, transport)  # not a subclass of it in 3.11
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         if addr not in self._talks:

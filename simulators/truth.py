@@ -89,7 +89,7 @@ class CupTruth(Part):
 class NeedleTruth(Part):
     """A needle on inertial piezo axes; 1 and 2 lateral, 3 towards the particle."""
 
-    gap: float = Field(12e-6, gt=0)  # m when a specimen is loaded
+    gap: float = Field(1.5e-6, gt=0)  # m, what a person's coarse approach leaves
     miss: tuple[float, float] = (10e-9, -8e-9)  # m, lateral
     threshold: float = Field(10.0, ge=0)  # V below which nothing slips
     step: float = Field(2e-9, gt=0)  # m per volt above the threshold and step, ambient

@@ -9,8 +9,8 @@ from coldframe.simulators.world import World
 
 def approach(world: World) -> None:
     """Bring the needle to the particle as a person does: coarse first, then the fine piezo."""
-    while world.needle.gap > 2e-6:
-        world.needle.step(3, 10, 30.0)
+    while world.needle.gap > 0.3e-6:
+        world.needle.step(3, 5, 30.0)
     volts = 0.0
     while not world.needle.contact:
         volts += 0.1
@@ -114,7 +114,7 @@ def test_the_wrong_polarity_the_cold_and_no_contact_leave_the_particle_as_it_is(
 def test_nothing_but_a_particle_can_be_touched() -> None:
     world = World()
     world.load("lamella")
-    world.needle.step(3, 600, 40.0)
+    world.needle.step(3, 100, 40.0)
 
     assert not world.needle.contact and not world.particle.present
 
@@ -225,6 +225,16 @@ def test_sourcing_a_current_into_an_open_needle_ends_at_the_voltage_limit() -> N
     assert world.circuit.current == pytest.approx(-2.0 / 10e9, rel=1e-6)
 
 
+def test_without_a_limit_an_instrument_has_the_one_it_wakes_with() -> None:
+    world = World()
+    world.circuit.drive("current", 1e-9)
+    world.cell.drive("current", -1e-3)
+    world.step(20)
+
+    assert world.circuit.voltage == pytest.approx(2.0)
+    assert world.cell.voltage == pytest.approx(-5.0)
+
+
 def test_the_reading_has_noise_and_the_beam_in_it() -> None:
     world = touched()
     world.circuit.drive("voltage", +2.0, 100e-9)
@@ -243,13 +253,13 @@ def test_a_needle_steps_further_forward_than_back_and_never_twice_the_same() -> 
     world = World(seed=1)
     world.load("particle_5nm")
     start = world.needle.gap
-    world.needle.step(3, 100, 30.0)
+    world.needle.step(3, 30, 30.0)
     forward = start - world.needle.gap
-    world.needle.step(3, -100, 30.0)
+    world.needle.step(3, -30, 30.0)
     back = world.needle.gap - (start - forward)
 
-    assert forward == pytest.approx(100 * 40e-9 * 1.1, rel=0.03)
-    assert back == pytest.approx(100 * 40e-9 * 0.9, rel=0.03)
+    assert forward == pytest.approx(30 * 40e-9 * 1.1, rel=0.05)
+    assert back == pytest.approx(30 * 40e-9 * 0.9, rel=0.05)
     gap = world.needle.gap
     world.needle.step(3, 50, 8.0)
     assert world.needle.gap == gap
@@ -270,7 +280,7 @@ def test_a_needle_beside_the_particle_passes_it() -> None:
     world = World()
     world.load("particle_5nm")
     world.needle.set_offset(1, 10.0)
-    world.needle.step(3, 600, 30.0)
+    world.needle.step(3, 100, 30.0)
 
     assert world.needle.miss > world.particle.radius
     assert world.needle.gap < -1e-6 and not world.needle.contact
@@ -307,7 +317,7 @@ def test_a_new_specimen_is_far_from_the_needle_and_unlithiated() -> None:
     world.load("particle_10nm")
 
     assert not world.needle.contact
-    assert world.needle.gap == pytest.approx(12e-6)
+    assert world.needle.gap == pytest.approx(1.5e-6)
     assert world.particle.area_ratio == 1.0 and world.truth()["particle_charge"] == 0
 
 

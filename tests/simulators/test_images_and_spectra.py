@@ -20,7 +20,7 @@ def lit(specimen: str, spot: int = 4, seed: int = 0) -> World:
 
 def lithiate(world: World) -> None:
     world.circuit.drive("open")
-    world.needle.step(3, 260, 30.0)
+    world.needle.step(3, 20, 30.0)
     volts = 0.0
     while not world.needle.contact:
         volts += 0.5
@@ -93,9 +93,9 @@ def test_the_outline_swells_in_low_dose_frames_as_it_does_in_truth(
 def test_contact_changes_the_contrast_of_the_particle() -> None:
     world = lit("particle_5nm")
     before = world.camera.expose(0.5)[108:148, 108:148].mean()
-    world.needle.step(3, 260, 30.0)
+    world.needle.step(3, 20, 30.0)
     near = world.camera.expose(0.5)[108:148, 108:148].mean()
-    world.needle.step(3, 30, 60.0)
+    world.needle.step(3, 10, 60.0)
     assert world.needle.contact
 
     after = world.camera.expose(0.5)[108:148, 108:148].mean()

@@ -15,7 +15,7 @@ def test_the_same_seed_and_steps_make_the_same_world() -> None:
     worlds = [World(seed=11), World(seed=11), World(seed=12)]
     for world in worlds:
         world.load("particle_5nm")
-        world.needle.step(3, 50, 30.0)
+        world.needle.step(3, 20, 30.0)
         world.beam.blanked = False
         world.step(30)
 
@@ -36,7 +36,7 @@ def test_what_an_instrument_reads_changes_nothing_in_the_world() -> None:
     asked.xray.counts(1.0)
 
     for world in (asked, alone):
-        world.needle.step(3, 50, 30.0)
+        world.needle.step(3, 20, 30.0)
         world.step(10)
 
     assert asked.truth() == alone.truth()
@@ -69,7 +69,7 @@ def test_a_minute_costs_little_also_while_everything_is_on() -> None:
     world.load("particle_10nm")
     world.stage.cooling = True
     world.beam.blanked = False
-    world.needle.step(3, 600, 30.0)
+    world.needle.step(3, 40, 30.0)
     world.circuit.drive("voltage", -2.0, 100e-9)
     world.cell.drive("current", 50e-9, 5.0)
     world.step(1)
