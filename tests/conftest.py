@@ -67,12 +67,12 @@ class Bench:
             await self._turns()  # a closed server leaks what it has accepted and not yet begun
             for port in self._ports:
                 port.close()
-            for _ in range(5):  # a client accepted in this instant becomes a task in the next
-                others = asyncio.all_tasks() - {asyncio.current_task()}
-                for task in others:
-                    task.cancel()
-                await asyncio.gather(*others, return_exceptions=True)
-                await asyncio.sleep(0)
+            await self._turns()
+            others = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in others:
+                task.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
+            await self._turns()
 
         self._wait(stop())
         self._loop.call_soon_threadsafe(self._loop.stop)
