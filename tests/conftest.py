@@ -64,11 +64,12 @@ class Bench:
         async def stop() -> None:
             for port in self._ports:
                 port.close()
-            others = asyncio.all_tasks() - {asyncio.current_task()}
-            for task in others:
-                task.cancel()
-            await asyncio.gather(*others, return_exceptions=True)
-            await asyncio.sleep(0)
+            for _ in range(5):  # a client accepted in this instant becomes a task in the next
+                others = asyncio.all_tasks() - {asyncio.current_task()}
+                for task in others:
+                    task.cancel()
+                await asyncio.gather(*others, return_exceptions=True)
+                await asyncio.sleep(0)
 
         self._wait(stop())
         self._loop.call_soon_threadsafe(self._loop.stop)
