@@ -6,7 +6,9 @@ import re
 from collections.abc import Sequence
 
 _TABLE = re.compile(r"\s*(\[\[?)\s*([^\]]+?)\s*\]\]?\s*(#.*)?$")
-_KEY = re.compile(r"""\s*((?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*'))*)\s*=""")
+_KEY = re.compile(
+    r"""\s*((?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*'))*)\s*="""
+)
 
 
 def _parts(dotted: str) -> tuple[str, ...]:
@@ -40,6 +42,6 @@ def line_of(text: str, path: Sequence[str | int]) -> int:
         common = 0
         while common < min(len(here), len(wanted)) and here[common] == wanted[common]:
             common += 1
-        if common == len(here) and common > best_length:
+        if common in (len(here), len(wanted)) and common > best_length:
             best, best_length = number, common
     return best

@@ -150,6 +150,10 @@ class ElectronBeam:
             self._blanked_now = blank
             self._journal.note("beam blanked" if blank else "beam unblanked", at=when)
 
+    def stick_blanker(self) -> None:
+        """Begin the fault of a stuck blanker."""
+        self.stuck = True
+
     def free_blanker(self) -> None:
         """End the fault of a stuck blanker; it goes where it was last told."""
         self.stuck = False

@@ -14,7 +14,7 @@ from coldframe.simulators.truth import CameraTruth
 
 Image = npt.NDArray[np.floating[Any]]
 
-# Li | Li2O with Li | Li2O, Li3N | the same with Li3PO4 | LiPON: layers of the interphase (004:732)
+# Li | Li2O with Li | Li2O, Li3N | the same with Li3PO4 | LiPON: the interphase (Cheng, thesis)
 LAYERS = ((0.0, 0.88), (21.1e-9, 0.78), (11.6e-9, 0.70), (43.7e-9, 0.62), (1.0, 0.52))
 
 
@@ -88,10 +88,13 @@ class Camera:
         return soft
 
     def _texture(self, x: Image, y: Image, depth: float) -> Image:
-        total = np.zeros(np.broadcast_shapes(x.shape, y.shape))
-        for fx, fy, phase, weight in self._waves:
-            total += weight * np.sin(2 * math.pi * (fx * x + fy * y) / 60e-9 + math.pi * phase)
-        return 1 + depth * total / len(self._waves)
+        """A fixed random relief of some 60 nm, as a sum of waves in row and column."""
+        fx, fy, phase, weight = self._waves.T[:, :, None]
+        along = math.tau / 60e-9 * fx * x + math.pi * phase
+        across = math.tau / 60e-9 * fy * y.T
+        relief: Image = (weight * np.cos(across)).T @ np.sin(along)
+        relief += (weight * np.sin(across)).T @ np.cos(along)
+        return 1 + depth * relief / len(self._waves)
 
     def _single_particle(self, x: Image, y: Image) -> Image:
         image = self._truth.support * self._texture(x, y, 0.03)
@@ -99,7 +102,7 @@ class Camera:
         distance = np.hypot(x, y)
         if self._needle.miss < 500e-9:
             tip = -(particle.radius + self._needle.gap)
-            width = 8e-9 + (tip - x) * math.tan(math.radians(10))
+            width = 5e-9 + (tip - x) * math.tan(math.radians(10))
             along = np.minimum(width - np.abs(y - self._needle.lateral[0]), tip - x)
             needle = self._edge(np.asarray(along))
             image = image * (1 - needle * (1 - self._truth.needle))
@@ -108,11 +111,13 @@ class Camera:
         coating = np.full(distance.shape, self._truth.coating)
         if particle.broken:
             angle = np.arctan2(y, x)
-            open_angles = (np.abs(angle - 1.1) < 0.12) | (np.abs(angle + 2.0) < 0.16)
-            coating[open_angles] = 0.5 * (self._truth.coating + self._truth.core)
-        body = coating + core * (self._truth.core - coating)
+            # Two cracks, through which lithiated silicon shows as dark as the core.
+            cracks = (np.abs(angle - 1.1) < 0.12) | (np.abs(angle + 2.0) < 0.16)
+            coating[cracks] = self._truth.core
+        silicon = self._truth.core
         if self._needle.contact:
-            body = body * (1 - self._truth.contact_change)
+            silicon *= 1 - self._truth.contact_change
+        body = coating + core * (silicon - coating)
         return image * (1 - shell) + body * shell
 
     def _lamella(self, x: Image, y: Image) -> Image:

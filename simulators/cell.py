@@ -55,12 +55,14 @@ class LiponCell:
         """Equilibrium voltage in V at the present state of charge."""
         return self._truth.open_circuit + self._truth.swing * self.charge / self._truth.capacity
 
-    def drive(self, mode: Mode, value: float = 0.0, limit: float = 1e-3) -> None:
-        """Connect the instrument; modes and arguments as `BiasCircuit.drive`."""
+    def drive(self, mode: Mode, value: float = 0.0, limit: float | None = None) -> None:
+        """Connect the instrument; modes as `BiasCircuit.drive`; no limit means 1 mA, 5 V."""
         if mode not in ("open", "voltage", "current", "off_normal"):
             raise ValueError(f"cell mode {mode!r}: open, voltage, current, off_normal")
         if mode == "off_normal":
             value, limit = 0.0, 1e-3
+        if limit is None:
+            limit = 5.0 if mode == "current" else 1e-3
         if (mode, value) != (self.mode, self._value):
             word = "cell open" if mode == "open" else "cell driven"
             self._journal.note(word, mode if mode == "open" else f"{mode} {value:g}")

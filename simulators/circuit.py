@@ -27,6 +27,7 @@ from coldframe.simulators.truth import CircuitTruth
 
 Mode = Literal["open", "voltage", "current", "off_normal"]
 FINE_STEP = 0.02  # s, while a potential moves
+NEAR = 0.01  # V from the onset at which lithium has all but stopped
 SMALLEST_LIMIT = 1e-15  # A
 
 
@@ -63,16 +64,19 @@ class BiasCircuit:
         self._particle = particle
         self.charge = 0.0
 
-    def drive(self, mode: Mode, value: float = 0.0, limit: float = 1e-6) -> None:
+    def drive(self, mode: Mode, value: float = 0.0, limit: float | None = None) -> None:
         """Connect the instrument.
 
         "open": relay open. "voltage": `value` V, at most `limit` A. "current": `value` A, at
         most `limit` V. "off_normal": 0 V at low impedance, how an SMU is off unless told otherwise.
+        Without a limit it is what a 2450 wakes with: 105 uA, 2 V.
         """
         if mode not in get_args(Mode):
             raise ValueError(f"circuit mode {mode!r}: {', '.join(get_args(Mode))}")
         if mode == "off_normal":
-            value, limit = 0.0, 1e-3
+            value, limit = 0.0, 1.05e-4
+        if limit is None:
+            limit = 2.0 if mode == "current" else 1.05e-4
         if (mode, value) != (self.mode, self._value):
             word = "circuit open" if mode == "open" else "circuit driven"
             unit = {"voltage": f" {value:g} V", "current": f" {value:g} A"}.get(mode, "")
@@ -97,7 +101,7 @@ class BiasCircuit:
         """Move on by `dt` seconds, in fine steps only while the potential moves."""
         done = 0.0
         while done < dt - 1e-12:
-            h = dt - done if self._settled() else min(FINE_STEP, dt - done)
+            h = dt - done if self._settled() else min(self._fine_step(), dt - done)
             self._advance(h, self._journal.now + done)
             done += h
 
@@ -118,7 +122,15 @@ class BiasCircuit:
         return self._particle.rest_potential
 
     def _settled(self) -> bool:
+        if self.mode == "open" and not self._touched():
+            return True
         return abs(self.voltage - self._target()) < 1e-4
+
+    def _fine_step(self) -> float:
+        if self.mode != "open":
+            return FINE_STEP
+        # A hundredth of the time in which lithium, 2.5e-14 A/V, moves the open needle.
+        return min(max(self._truth.open_farads / 2.5e-12, FINE_STEP), 1.0)
 
     def _advance(self, h: float, at: float) -> None:
         before = self.voltage
@@ -162,12 +174,14 @@ class BiasCircuit:
         if self.short_ohms < math.inf:
             return 0.0
         onset = self._particle.onset_potential
-        if taken > 0 and volts < onset:
+        if taken > 0 and volts < onset - NEAR:
             # The lithium current falls linearly to nil at the onset: exponential in time.
             return onset - (onset - volts) * math.exp(
                 -taken / (self._truth.open_farads * (onset - volts))
             )
-        return target + (volts - target) * math.exp(-h / self._truth.rest_time)
+        return target + (volts - target) * math.exp(
+            -h * self._truth.rest_siemens / self._truth.open_farads
+        )
 
     def _touched(self) -> bool:
         return self._needle.contact

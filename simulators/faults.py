@@ -1,7 +1,8 @@
 """The fault script: what may go wrong on a simulated wire, switched on and off while it runs.
 
-The transport asks `transform` what to put on the wire for a reply and `dropped`, `rebooted` whether
-to cut the connection; the dialect asks `on("frozen")`, `on("lie")`, `on("nan")` itself.
+The transport asks `transform` what to put on the wire for a reply, `on("drop")` whether to cut the
+connection and `take("reboot")` whether to restart the instrument; the dialect asks `on("frozen")`,
+`on("lie")` and `on("nan")` itself.
 """
 
 from collections.abc import Iterable
@@ -13,13 +14,12 @@ FAULTS = {
     "half": "replies stop after this share of their bytes",
     "echo": "each reply comes after the command itself",
     "frozen": "the value never changes again",
-    "reboot": "power-on state, connection dropped, once",
+    "reboot": "power-on state and a dropped connection, once",
     "lie": "commands are accepted and not obeyed",
     "nan": "the value is not a number",
-    "drop": "the connection is cut, once",
+    "drop": "the connection is cut, and each new one",
 }
 DEFAULTS = {"late": 2.0, "half": 0.5}
-ONCE = frozenset({"reboot", "drop"})
 
 
 class Faults:
@@ -83,10 +83,9 @@ class Faults:
         return self._active.get(name)
 
     def take(self, name: str) -> bool:
-        """Whether a fault is on; one that happens once ("reboot", "drop") is over thereby."""
+        """Whether a fault is on, and end it: for what happens once, as a reboot."""
         happening = self.on(name)
-        if happening and name in ONCE:
-            del self._active[name]
+        self._active.pop(name, None)
         return happening
 
     def transform(self, reply: bytes, command: bytes = b"") -> list[tuple[float, bytes]]:

@@ -54,10 +54,7 @@ class Laboratory:
         if transport not in kind.transports:
             offers = ", ".join(kind.transports)
             raise BadRequest(f"{wanted.model} has no {transport} port; it has {offers}")
-        faults = Faults()
-        for fault in wanted.faults:
-            faults.set(fault)
-        instrument = kind(self.world, wanted.model, faults)
+        instrument = kind(self.world, wanted.model, Faults.from_words(wanted.faults))
         ports = [Port(instrument, self.pump, number) for number in range(kind.ports)]
         if transport == "serial":
             link = Path(wanted.where) if wanted.where else self._folder / f"tty-{wanted.name}"
@@ -100,9 +97,9 @@ class Laboratory:
         if name == "reboot":
             instrument.power_on()
         elif value is None:
-            instrument.faults.clear(name)
+            instrument.faults.switch_off(name)
         else:
-            instrument.faults.set(name, value)
+            instrument.faults.switch_on(name, value)
 
     async def _truth(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError):

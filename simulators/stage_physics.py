@@ -29,6 +29,7 @@ class ColdStage:
         self.leak_watts = 0.0
         self.flow_lost = False
         self._heater = 0.0
+        self._been_cold = False
 
     @property
     def heater_watts(self) -> float:
@@ -54,12 +55,14 @@ class ColdStage:
         raise ValueError(f"no sensor {name!r}: the stage has A and B")
 
     def refill(self, litres: float | None = None) -> None:
-        """A person pours nitrogen: to the full dewar, or to `litres`."""
+        """The dewar holds `litres` from now on; without a number it is full."""
         self.ln2_litres = self._truth.dewar if litres is None else litres
-        self._journal.note("dewar refilled", f"{self.ln2_litres:.2f} L")
+        name = "dewar refilled" if self.ln2_litres > 0 else "dewar empty"
+        self._journal.note(name, f"{self.ln2_litres:.2f} L")
 
     def forget_peak(self) -> None:
-        """Start the record of the highest temperature anew."""
+        """Start the record of the highest temperature anew, once the stage is cold."""
+        self._been_cold = self.temperature <= self._truth.warm_limit
         self.peak_temperature = self.temperature
 
     def step(self, dt: float) -> None:
@@ -101,6 +104,9 @@ class ColdStage:
             when = self._journal.now + since + curve.crossing(limit, dt)
             word = "above" if self.temperature > limit else "below"
             self._journal.note(f"stage {word} {limit - CELSIUS:.0f} degC", at=when)
+            if not self._been_cold:
+                self._been_cold = True
+                self.peak_temperature = self.temperature
         if self.temperature < self._truth.ice_below:
             self.ice += self._truth.ice_rate * dt
         else:

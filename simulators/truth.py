@@ -89,7 +89,7 @@ class CupTruth(Part):
 class NeedleTruth(Part):
     """A needle on inertial piezo axes; 1 and 2 lateral, 3 towards the particle."""
 
-    gap: float = Field(12e-6, gt=0)  # m when a specimen is loaded
+    gap: float = Field(1.5e-6, gt=0)  # m, what a person's coarse approach leaves
     miss: tuple[float, float] = (10e-9, -8e-9)  # m, lateral
     threshold: float = Field(10.0, ge=0)  # V below which nothing slips
     step: float = Field(2e-9, gt=0)  # m per volt above the threshold and step, ambient
@@ -108,7 +108,7 @@ class CircuitTruth(Part):
     meter_ohms: float = Field(10e9, gt=0)  # while the instrument senses
     open_farads: float = Field(0.1e-12, gt=0)  # what stays on the needle when the relay opens
     open_ohms: float = Field(1e15, gt=0)  # insulation of the holder
-    rest_time: float = Field(3.0, gt=0)  # s in which an open needle finds the cell's rest potential
+    rest_siemens: float = Field(2e-14, gt=0)  # by which the surface alone finds its rest potential
     voltage_noise: float = Field(20e-6, ge=0)  # V rms
     current_noise: float = Field(40e-15, ge=0)  # A rms
     beam_pickup: float = Field(0.1, ge=0)  # of the beam on the specimen that returns this way
@@ -154,10 +154,10 @@ class CameraTruth(Part):
     counts_per_electron: float = Field(1.0, gt=0)
     dark: float = Field(0.02, ge=0)  # counts per pixel and second
     support: float = Field(0.90, gt=0, le=1)  # transmission
-    core: float = Field(0.45, gt=0, le=1)
-    coating: float = Field(0.62, gt=0, le=1)
-    contact_change: float = Field(0.08, ge=0, lt=1)  # relative darkening of a touched particle
-    needle: float = Field(0.80, gt=0, le=1)  # transmission of the thin oxide-covered tip
+    core: float = Field(0.42, gt=0, le=1)
+    coating: float = Field(0.55, gt=0, le=1)
+    contact_change: float = Field(0.08, ge=0, lt=1)  # relative darkening of a touched core
+    needle: float = Field(0.88, gt=0, le=1)  # transmission of the thin oxide-covered tip
     blur: float = Field(1.2e-9, gt=0)  # m
     drift: float = Field(6e-9, ge=0)  # m amplitude of the wandering centre
     drift_period: float = Field(900.0, gt=0)

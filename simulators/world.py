@@ -5,7 +5,6 @@ where something is fast, and the same seed and the same steps give the same worl
 read and set its parts as their wires would let them; `truth()` counts what no instrument can read.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from coldframe.simulators.beam_physics import (
 from coldframe.simulators.camera_physics import Camera
 from coldframe.simulators.cell import LiponCell
 from coldframe.simulators.circuit import BiasCircuit
+from coldframe.simulators.hazards import Hazards
 from coldframe.simulators.journal import Event, Journal
 from coldframe.simulators.needle_physics import Needle
 from coldframe.simulators.particle import Particle
@@ -62,6 +62,9 @@ class World:
             self._truth.camera, self._journal, self.beam, self.needle, self.particle, randoms[7]
         )
         self.xray = XrayDetector(self._truth.xray, self.beam, randoms[8])
+        self._hazards = Hazards(
+            self._journal, self.stage, self.beam, self.ion, self.needle, self.circuit
+        )
         self.fluence = 0.0
         self.electrons = 0.0
         self.beam_seconds = 0.0
@@ -142,73 +145,7 @@ class World:
 
     def inject(self, hazard: str, **values: float) -> None:
         """Let something go wrong; an unknown hazard value is a ValueError that lists them."""
-        hazards = self._hazards()
-        if hazard not in hazards:
-            raise ValueError(f"hazard {hazard!r}: known are {', '.join(sorted(hazards))}")
-        defaults, act = hazards[hazard]
-        unknown = set(values) - set(defaults)
-        if unknown:
-            known = ", ".join(defaults) or "none"
-            raise ValueError(
-                f"hazard {hazard} has no {', '.join(sorted(unknown))}; values: {known}"
-            )
-        chosen = {**defaults, **values}
-        self._journal.note(f"hazard {hazard}", " ".join(f"{k}={v:g}" for k, v in chosen.items()))
-        act(chosen)
-
-    def _hazards(self) -> dict[str, tuple[dict[str, float], Callable[[dict[str, float]], None]]]:
-        stage, beam = self.stage, self.beam
-
-        def stage_warms(v: dict[str, float]) -> None:
-            stage.leak_watts = v["watts"]
-
-        def stage_recovers(v: dict[str, float]) -> None:
-            stage.leak_watts, stage.flow_lost = 0.0, False
-
-        def flow_lost(v: dict[str, float]) -> None:
-            stage.flow_lost = True
-
-        def dewar_empty(v: dict[str, float]) -> None:
-            stage.ln2_litres = 0.0
-
-        def refill(v: dict[str, float]) -> None:
-            stage.refill()
-
-        def beam_drifts(v: dict[str, float]) -> None:
-            beam.factor = v["factor"]
-
-        def ion_drifts(v: dict[str, float]) -> None:
-            self.ion.factor = v["factor"]
-
-        def blanker_sticks(v: dict[str, float]) -> None:
-            beam.stuck = True
-
-        def blanker_frees(v: dict[str, float]) -> None:
-            beam.free_blanker()
-
-        def needle_slips(v: dict[str, float]) -> None:
-            self.needle.slip(v["metres"])
-
-        def short(v: dict[str, float]) -> None:
-            self.circuit.short_ohms = v["ohms"]
-
-        def short_clears(v: dict[str, float]) -> None:
-            self.circuit.short_ohms = float("inf")
-
-        return {
-            "stage_warms": ({"watts": 10.0}, stage_warms),
-            "stage_recovers": ({}, stage_recovers),
-            "flow_lost": ({}, flow_lost),
-            "dewar_empty": ({}, dewar_empty),
-            "dewar_refilled": ({}, refill),
-            "beam_drifts": ({"factor": 1.5}, beam_drifts),
-            "ion_drifts": ({"factor": 1.5}, ion_drifts),
-            "blanker_sticks": ({}, blanker_sticks),
-            "blanker_frees": ({}, blanker_frees),
-            "needle_slips": ({"metres": 50e-9}, needle_slips),
-            "short": ({"ohms": 10.0}, short),
-            "short_clears": ({}, short_clears),
-        }
+        self._hazards.inject(hazard, values)
 
     def _new_particle(self, specimen: str) -> Particle:
         kinds: dict[str, ParticleTruth] = {"particle_10nm": self._truth.particle_10nm}

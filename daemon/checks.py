@@ -1,0 +1,105 @@
+"""Is this command one the device understands, and how dangerous is it? Asked before it is sent."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from coldframe.errors import BadRequest, OutOfRange, ReadOnly, UnknownName
+from coldframe.messages import Command, CommandInfo, DeviceInfo, Hazard, ParameterInfo
+from coldframe.units import show
+
+_KINDS: dict[str, type] = {"float": float, "int": int, "bool": bool, "str": str}
+
+
+class Verdict(NamedTuple):
+    """How a command is classed, and the output it puts on or off."""
+
+    hazard: Hazard
+    output: str | None
+
+
+def check(info: DeviceInfo, command: Command) -> Verdict:
+    """Name, type and range of a `get`, `set` or `call`, against what the device registered.
+
+    Raises `UnknownName`, `ReadOnly`, `BadRequest` or `OutOfRange`; the text names the parameter,
+    the value, the limit, and what would have been right.
+    """
+    _, _, member = command.name.partition(".")
+    if command.do == "call":
+        return _check_call(info, member, command.args)
+    parameter = next((each for each in info.parameters if each.name == member), None)
+    if parameter is None:
+        names = [each.name for each in info.parameters]
+        raise UnknownName(f"{info.device} has no parameter {member!r}; {near(member, names)}")
+    if command.do == "get":
+        return Verdict("neutral", None)
+    return _check_set(parameter, command.value, command.name)
+
+
+def near(word: str, known: Iterable[str]) -> str:
+    """What the writer of `word` may have meant, or all there is."""
+    known = sorted(known)
+    close = difflib.get_close_matches(word, known, n=3, cutoff=0.55)
+    if close:
+        return f"did you mean {' or '.join(close)}?"
+    return f"there is {', '.join(known)}" if known else "there is none"
+
+
+def _check_set(parameter: ParameterInfo, value: Any, where: str) -> Verdict:
+    if not parameter.writable:
+        raise ReadOnly(f"{where} can be read, not set")
+    value = _typed(parameter.kind, value, where)
+    low, high = parameter.minimum, parameter.maximum
+    below, above = low is not None and value < low, high is not None and value > high
+    if below or above:
+        limits = " … ".join(
+            "" if each is None else show(each, parameter.unit) for each in (low, high)
+        )
+        raise OutOfRange(
+            f"{where}: {show(value, parameter.unit)} is outside {limits}; choose a value inside"
+        )
+    if parameter.choices is not None and value not in parameter.choices:
+        raise OutOfRange(f"{where}: {value!r} is none of {', '.join(map(str, parameter.choices))}")
+    if any(type(safe) is type(value) and safe == value for safe in parameter.safe_values):
+        return Verdict("safe", parameter.output)
+    return Verdict(parameter.hazard, parameter.output)
+
+
+def _check_call(info: DeviceInfo, member: str, given: dict[str, Any]) -> Verdict:
+    spec: CommandInfo | None = next((each for each in info.commands if each.name == member), None)
+    if spec is None:
+        names = [each.name for each in info.commands]
+        raise UnknownName(f"{info.device} has no command {member!r}; {near(member, names)}")
+    where = f"{info.device}.{member}"
+    for name, value in given.items():
+        if name not in spec.arguments:
+            takes = near(name, spec.arguments)
+            raise BadRequest(f"{where}: unknown argument {name!r}; {takes}")
+        _typed(spec.arguments[name].kind, value, f"{where}({name})")
+    for name, argument in spec.arguments.items():
+        if argument.required and name not in given:
+            raise BadRequest(f"{where}: argument {name!r} is missing")
+    return Verdict(spec.hazard, spec.output)
+
+
+def _typed(kind: str, value: Any, where: str) -> Any:
+    """`value` as `kind`; an int serves as a float, nothing else is converted."""
+    wanted: Any = _KINDS[kind]
+    if wanted is float and type(value) is int:
+        try:
+            value = float(value)
+        except OverflowError:
+            raise BadRequest(f"{where}: the number is too large") from None
+    if type(value) is not wanted:
+        raise BadRequest(f"{where}: {_brief(value)} is not a {kind}")
+    if wanted is float and not math.isfinite(value):
+        raise BadRequest(f"{where}: {value!r} is not a finite number")
+    return value
+
+
+def _brief(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}…"

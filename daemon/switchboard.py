@@ -1,0 +1,221 @@
+"""What the hub knows and decides, without its sockets: who is there, what was said, who asked."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from coldframe.clock import NS
+from coldframe.daemon.checks import check, near
+from coldframe.errors import BadRequest, Busy, NotReady, TooLate, UnknownName
+from coldframe.messages import (
+    Command,
+    DeviceInfo,
+    Event,
+    Header,
+    ParameterInfo,
+    Reading,
+    Reply,
+    StatusReport,
+    failure,
+    new_id,
+)
+
+REMEMBERED = 10_000  # answers kept for commands that are asked again
+EVENTS_KEPT = 100
+ROOM = 1000  # commands under way at one time
+PATIENCE = 60.0  # s for an answer when the command gives no deadline
+MARGIN = 0.5  # s past a deadline: the order may have begun just before it
+FRESH = 2.0  # polling periods a reading may be old and still answer `get`
+
+Asker = tuple[bytes, ...]  # the envelope an answer goes back in
+Key = tuple[Asker, str]
+
+
+class Expected(NamedTuple):
+    """A device of the configuration: only such a one may register."""
+
+    model: str
+    role: str
+
+
+class Pending(NamedTuple):
+    """A command under way."""
+
+    command: Command
+    to: str  # the inner peer that will answer
+    asker: Asker
+    until_ns: int
+
+
+class Latest(NamedTuple):
+    """The last header of a stream, and when it came."""
+
+    header: Header
+    raw: dict[str, Any]
+    received_ns: int
+
+
+class Switchboard:
+    """State of the hub. It is told what arrives and says what to do; it never waits."""
+
+    def __init__(self, expected: Mapping[str, Expected], mono: Callable[[], int]):
+        self.expected = expected
+        self.devices: dict[str, DeviceInfo] = {}
+        self.readings: dict[str, Latest] = {}
+        self.statuses: dict[str, Latest] = {}
+        self.events: deque[Latest] = deque(maxlen=EVENTS_KEPT)
+        self._mono = mono
+        self._pending: dict[str, Pending] = {}  # by the id the hub gives inside
+        self._under_way: dict[Key, str] = {}
+        self._answered: OrderedDict[Key, Reply] = OrderedDict()
+        self._boot, self._count = new_id(), 0
+
+    # registration ----------------------------------------------------------------------
+
+    def register(self, peer: str, info: DeviceInfo) -> str | None:
+        """Take in a device that agrees with the configuration; otherwise the reason why not."""
+        wanted = self.expected.get(info.device)
+        if info.device != peer:
+            return f"{peer!r} registers as {info.device!r}: a host speaks for its own device"
+        if wanted is None:
+            return f"no device {info.device!r} in the configuration; {near(peer, self.expected)}"
+        if (info.model, info.role) != (wanted.model, wanted.role):
+            return (
+                f"{info.device}: the configuration has {wanted.model} ({wanted.role}), "
+                f"the host has {info.model} ({info.role})"
+            )
+        self.devices[info.device] = info
+        return None
+
+    # what was said ---------------------------------------------------------------------
+
+    def note(self, header: Header) -> None:
+        """Keep the latest of a stream."""
+        latest = Latest(header, header.model_dump(mode="json"), self._mono())
+        if isinstance(header, Reading):
+            self.readings[header.name] = latest
+        elif isinstance(header, StatusReport):
+            self.statuses[header.name] = latest
+        elif isinstance(header, Event):
+            self.events.append(latest)
+
+    def snapshot(self, name: str) -> dict[str, Any]:
+        """The latest readings and statuses of everything, one device or one parameter."""
+
+        def chosen(each: str) -> bool:
+            return not name or each == name or each.startswith(f"{name}.")
+
+        readings = {key: last.raw for key, last in self.readings.items() if chosen(key)}
+        statuses = {key: last.raw for key, last in self.statuses.items() if chosen(key)}
+        if name and not readings and not statuses:
+            known = [*self.names(), *self.devices]
+            waited_for = set(self.expected) - set(self.devices)
+            if name not in known and name.partition(".")[0] not in waited_for:
+                raise UnknownName(f"nothing is called {name!r}; {near(name, known)}")
+        events = [each.raw for each in self.events if chosen(each.header.name)]
+        return {"readings": readings, "status": statuses, "events": events}
+
+    def names(self) -> list[str]:
+        """Everything that has a value."""
+        declared = {
+            f"{info.device}.{each.name}"
+            for info in self.devices.values()
+            for each in info.parameters
+        }
+        return sorted(declared | set(self.readings))
+
+    def device(self, name: str) -> DeviceInfo:
+        """The device that `name` (`stage` or `stage.setpoint`) belongs to."""
+        device = name.partition(".")[0]
+        if device in self.devices:
+            return self.devices[device]
+        if device in self.expected:
+            raise NotReady(f"{device}: its host has not registered yet; ask again, or see `status`")
+        raise UnknownName(f"no device {device!r}; {near(device, self.expected)}")
+
+    def latest(self, command: Command) -> Any:
+        """The value that answers this `get` from memory; None when the device must be asked."""
+        last = self.readings.get(command.name)
+        device, _, member = command.name.partition(".")
+        info = self.devices.get(device)
+        declared = _parameter(info, member)
+        if declared is None:  # of the guard or the hub: a dose, a rule, the clock
+            if last is None or not isinstance(last.header, Reading):
+                if info is None:
+                    self.device(command.name)
+                raise UnknownName(f"no value {command.name!r}; {near(command.name, self.names())}")
+        elif last is None or command.args.get("fresh") or self._old(last, declared.poll):
+            return None
+        assert isinstance(last.header, Reading)
+        if last.header.value is None:
+            raise NotReady(f"{command.name} is not known now (quality {last.header.quality})")
+        return last.header.value
+
+    def _old(self, last: Latest, poll: float | None) -> bool:
+        return poll is None or self._mono() - last.received_ns > FRESH * poll * NS
+
+    def check(self, command: Command) -> str:
+        """The hazard of a `get`, `set` or `call` on a device, when it is well-formed."""
+        if "." not in command.name:
+            raise BadRequest(f"{command.name!r}: write DEVICE.NAME, for example stage.setpoint")
+        return check(self.device(command.name), command).hazard
+
+    # who asked -------------------------------------------------------------------------
+
+    def seen(self, asker: Asker, command_id: str) -> Reply | bool:
+        """For an id this asker has used: its answer, or True while that is under way."""
+        key = (asker, command_id)
+        if (reply := self._answered.get(key)) is not None:
+            return reply
+        return key in self._under_way
+
+    def begin(self, asker: Asker, command: Command, to: str) -> Command:
+        """Note who waits for the answer; returns the command with the id it has inside."""
+        if len(self._pending) >= ROOM:
+            raise Busy(f"{ROOM} commands are under way; ask again")
+        self._count += 1
+        inner = f"{self._boot}-{self._count}"
+        wait = PATIENCE if command.deadline_ms is None else command.deadline_ms / 1000 + MARGIN
+        until = self._mono() + round(wait * NS)
+        self._pending[inner] = Pending(command, to, asker, until)
+        self._under_way[(asker, command.id)] = inner
+        return command.model_copy(update={"id": inner})
+
+    def finish(self, reply: Reply) -> tuple[Asker, Reply] | None:
+        """Whose answer this is, under the id they gave it; None when nobody waits any more."""
+        pending = self._pending.pop(reply.id, None)
+        if pending is None:
+            return None
+        asker = pending.asker
+        self._under_way.pop((asker, pending.command.id), None)
+        own = reply.model_copy(update={"id": pending.command.id})
+        self.answered(asker, own)
+        return asker, own
+
+    def answered(self, asker: Asker, reply: Reply) -> None:
+        """Remember an answer, so that the same id is never carried out twice."""
+        self._answered[(asker, reply.id)] = reply
+        if len(self._answered) > REMEMBERED:
+            self._answered.popitem(last=False)
+
+    def overdue(self) -> list[Reply]:
+        """`TooLate` for each command whose answer has not come in time."""
+        now = self._mono()
+        late = [(inner, each) for inner, each in self._pending.items() if each.until_ns < now]
+        return [failure(inner, _too_late(each)) for inner, each in late]
+
+
+def _too_late(pending: Pending) -> TooLate:
+    command = pending.command
+    return TooLate(
+        f"{command.do} {command.name}: no answer from {pending.to} in time. It is not run late, "
+        "but it may have begun: read back before you ask again"
+    )
+
+
+def _parameter(info: DeviceInfo | None, member: str) -> ParameterInfo | None:
+    if info is None:
+        return None
+    return next((each for each in info.parameters if each.name == member), None)
