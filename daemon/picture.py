@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from coldframe.daemon.session_reader import SessionData
+from coldframe.daemon.session_data import SessionData
 from coldframe.protocols.outline import find_outline
 from coldframe.units import ZERO_CELSIUS
 

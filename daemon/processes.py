@@ -58,6 +58,28 @@ def _hub(plan: Plan, rest: list[str]) -> int:
     )
 
 
+def _recorder(plan: Plan, rest: list[str]) -> int:
+    from coldframe.daemon.configuration import load
+    from coldframe.daemon.recorder import RecorderSettings, run_recorder
+
+    loaded = load(plan.lab_file)
+    record = loaded.lab.record
+    return run_recorder(
+        RecorderSettings(
+            lane=plan.inner("recorder"),
+            hub=plan.inner("hub"),
+            folder=plan.sessions,
+            lab=plan.name,
+            simulated=plan.guard.simulated,
+            configuration=loaded.text,
+            metadata=loaded.lab.metadata,
+            compression=record.compression,
+            reserve_bytes=round(record.reserve_mb * 1e6),
+            clock=plan.clock,
+        )
+    )
+
+
 def _hosts(plan: Plan, rest: list[str]) -> int:
     from coldframe.daemon.configuration import load
     from coldframe.daemon.host import HostSettings, run_hosts
@@ -107,6 +129,7 @@ def _runner(plan: Plan, rest: list[str]) -> int:
 PROCESSES: dict[str, Main] = {
     "guard": _guard,
     "hub": _hub,
+    "recorder": _recorder,
     "hosts": _hosts,
     "runner": _runner,
 }
