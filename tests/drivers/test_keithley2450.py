@@ -489,7 +489,6 @@ def test_a_late_answer_is_not_taken_for_the_next_question_s(
     simulator.faults.switch_on("late", 0.3)
     with pytest.raises(LinkError):
         bias.level.get()
-    time.sleep(0.1)  # it comes now: a wire keeps the order, unlike a fault switched off early
     simulator.faults.switch_off("late")
 
     assert bias.current_limit.get() == pytest.approx(2e-7)
