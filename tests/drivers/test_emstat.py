@@ -27,7 +27,7 @@ from coldframe.errors import (
 from coldframe.simulators.emstat import EmStatSimulator
 from coldframe.status import Severity
 
-FAULTS = ["silence", "late", "garbage", "half", "echo", "frozen", "lie", "nan"]
+FAULTS = ["silence", "late", "garbage", "half", "echo", "frozen", "lie", "nan", "reboot"]
 OCV = 2.8
 
 
