@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -215,7 +216,8 @@ class Guard(threading.Thread):
                 self._hear_hub(frames[0]) if socket is self._hub else self._hear(frames)
             while self._out:
                 device, message = self._out.pop(0)
-                self._socket.send_multipart([device.encode(), message.encode()])
+                with contextlib.suppress(zmq.ZMQError):  # no such host
+                    self._socket.send_multipart([device.encode(), message.encode()])
         self._socket.close()
         self._hub.close()
 

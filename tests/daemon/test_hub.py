@@ -260,7 +260,7 @@ def test_mutated_commands_never_stop_the_hub(client: Client, lone: Host) -> None
         b'{"v":1,"id":"9","do":"snapshot","name":"lamp"}',
     ]
     client.socket.sndhwm = 0
-    for number in range(3000):
+    for _number in range(3000):
         data = bytearray(dice.choice(seeds))
         for _ in range(dice.randint(1, 4)):
             where = dice.randrange(len(data))
