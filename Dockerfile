@@ -1,7 +1,9 @@
 # Coldframe in a container: a simulated laboratory to try, or the service beside instruments on the
-# network. Serial ports need --device, and frames travel through shared memory, so give it some:
+# network. It runs as user 10001: a mounted folder must let that user write. Serial ports need
+# --device, and frames are to travel through shared memory, so give it some:
 #
 #   docker build -t coldframe .
+#   mkdir -m 777 out
 #   docker run --rm --shm-size=1g -v "$PWD/out:/out" coldframe demo --out /out
 #   docker run -d --shm-size=1g --network host -v /etc/coldframe:/etc/coldframe:ro \
 #          -v coldframe-state:/var/lib/coldframe coldframe serve /etc/coldframe/lab.toml
@@ -21,6 +23,7 @@ FROM python:3.12-slim-bookworm
 COPY --from=build /opt/coldframe /opt/coldframe
 ENV PATH=/opt/coldframe/bin:$PATH \
     PYTHONUNBUFFERED=1 \
+    HOME=/var/lib/coldframe \
     RUNTIME_DIRECTORY=/run/coldframe \
     STATE_DIRECTORY=/var/lib/coldframe
 RUN mkdir -p /run/coldframe /var/lib/coldframe \

@@ -1,9 +1,19 @@
-# Two commands are enough: `make demo` and `make test`. Each sets up its own .venv.
+# Two commands are enough: `make demo` and `make test`. Each alone does all the set-up it needs, in its
+# own .venv, on any machine with make, Python >= 3.11 and its venv module (on Debian: python3-venv).
+# Another interpreter than python3:   make test PYTHON=python3.12
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint bench clean
+.PHONY: help demo test lint bench prove-links clean
+
+help:
+	@echo 'make demo         a simulated experiment, a session file, a picture (three to four minutes)'
+	@echo 'make test         every test'
+	@echo 'make lint         style, types, floors between the rooms'
+	@echo 'make bench        what is claimed to be fast, as ratios measured in one run'
+	@echo 'make prove-links  no cut, late, doubled or garbled answer is ever believed: 20 000 conversations'
+	@echo 'make clean        remove .venv and what was built'
 
 demo: $(VENV)/ready
 	$(BIN)/coldframe demo
@@ -20,8 +30,14 @@ lint: $(VENV)/ready
 bench: $(VENV)/ready
 	$(BIN)/python -m benchmarks
 
+prove-links: $(VENV)/ready
+	$(BIN)/python -m benchmarks.prove_links
+
 $(VENV)/ready: pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Coldframe needs Python 3.11 or newer, and $(PYTHON) is $$($(PYTHON) --version 2>&1)."; \
+	  echo "Name another: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 

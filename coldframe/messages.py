@@ -313,6 +313,31 @@ class Secured(Message):
     mono_ns: Nanoseconds
 
 
+class Watch(Message):
+    """Guard → last hand: this process serves this device."""
+
+    do: Literal["watch"] = "watch"
+    device: DeviceName
+    pid: int
+    boot: str
+
+
+class Watching(Message):
+    """Last hand → guard, twice a second: I am here, and these boots are what I watch."""
+
+    do: Literal["watching"] = "watching"
+    boots: list[str] = Field(default_factory=list)
+
+
+class Takeover(Message):
+    """Guard → last hand: this host's own asks have stopped; end it, then make its device safe."""
+
+    do: Literal["takeover"] = "takeover"
+    device: DeviceName
+    boot: str
+    why: str
+
+
 class Relay(Message):
     """A command on its way to a device: hub → guard (is it allowed?), guard or hub → host."""
 

@@ -86,6 +86,9 @@ def show(value: float | int | bool | str | None, unit: str) -> str:
 
 
 def dose_rate(current: float, diameter: float) -> float:
-    """e⁻/Å²/s under a uniform disc of `diameter` (m) carrying `current` (A); experiments.md 3.2."""
+    """e⁻/Å²/s under a uniform disc of `diameter` (m) carrying `current` (A).
+
+    Source: docs/explanation/sources.md, "Dose".
+    """
     area = math.pi * (diameter * 1e10 / 2) ** 2  # Å²
     return current * ELECTRONS_PER_COULOMB / area

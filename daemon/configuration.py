@@ -26,6 +26,7 @@ from coldframe.errors import ConfigurationError
 CONFIG = Path(__file__).resolve().parent.parent / "config"
 SCHEMA = "schema.json"
 RULE_TABLES = ("rule", "check")
+Source = tuple[Path, str, dict[str, Any]]  # a file, its text, what it parses to
 
 
 class LoadedLab(Settings):
@@ -59,10 +60,7 @@ def load(path: Path) -> LoadedLab:
         lab = Lab.model_validate(data)
     except ValidationError as error:
         raise ConfigurationError(_explain(error, sources)) from None
-    problems = [
-        f"{path}:{line_of(text, where)}: {'.'.join(map(str, where))}: {what}"
-        for where, what in cross_checks(lab)
-    ]
+    problems = [_place(sources, where, what) for where, what in cross_checks(lab)]
     if problems:
         raise ConfigurationError("\n".join(problems))
     whole = "\n".join(t for _, t, _ in sources)
@@ -100,23 +98,31 @@ def _tables(data: dict[str, Any], key: str) -> list[Any]:
     return found if isinstance(found, list) else [found]
 
 
-def _explain(error: ValidationError, sources: list[tuple[Path, str, dict[str, Any]]]) -> str:
+def _explain(error: ValidationError, sources: list[Source]) -> str:
     """Every refusal of pydantic at its file and line."""
-    said = []
-    for item in error.errors(include_url=False, include_input=True):
-        where = list(item["loc"])
-        path, text = sources[0][:2]
-        if where[0] in RULE_TABLES and len(where) > 1 and isinstance(where[1], int):
-            for source_path, source_text, data in sources:
-                count = len(_tables(data, str(where[0])))
-                if where[1] < count:
-                    path, text = source_path, source_text
-                    break
-                where[1] -= count
-        message = "unknown key" if item["type"] == "extra_forbidden" else item["msg"]
-        key = ".".join(str(part) for part in item["loc"])
-        said.append(f"{path}:{line_of(text, where)}: {key}: {message}")
-    return "\n".join(said)
+    return "\n".join(
+        _place(
+            sources,
+            list(item["loc"]),
+            "unknown key" if item["type"] == "extra_forbidden" else item["msg"],
+        )
+        for item in error.errors(include_url=False)
+    )
+
+
+def _place(sources: list[Source], where: list[str | int], what: str) -> str:
+    """file:line: key: what. Rules are counted through all files, in the order they were read."""
+    source, inside = sources[0], list(where)
+    if where[0] in RULE_TABLES and len(where) > 1 and isinstance(where[1], int):
+        number = where[1]
+        for each in sources:
+            count = len(_tables(each[2], str(where[0])))
+            if number < count:
+                source, inside[1] = each, number
+                break
+            number -= count
+    key = ".".join(str(part) for part in where)
+    return f"{source[0]}:{line_of(source[1], inside)}: {key}: {what}"
 
 
 def schema() -> str:

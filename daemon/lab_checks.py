@@ -5,16 +5,13 @@ from __future__ import annotations
 from pydantic import ValidationError
 
 from coldframe.daemon.lab_models import DeviceSettings, Lab
-from coldframe.daemon.rules import GuardSettings, Rule, for_devices
+from coldframe.daemon.rules import GuardSettings, Rule, derived_signals, for_devices
 from coldframe.drivers.base import Driver
 from coldframe.drivers.catalogue import driver
 from coldframe.errors import ColdframeError, ConfigurationError, OutOfRange
 from coldframe.units import parse
 
-DOSE_SIGNALS: dict[str, tuple[str, float | None]] = {  # what the guard's dose meter publishes
-    "dose_rate": ("e/Å^2/s", 0.1),
-    "dose": ("e/Å^2", 0.1),
-}
+DERIVED_POLL = 0.1  # s between two values of what the guard works out itself
 Problem = tuple[list[str | int], str]
 
 
@@ -102,29 +99,37 @@ def _check_rules(lab: Lab, classes: dict[str, type[Driver]]) -> list[Problem]:
         guard = guard_settings(lab)
     except (ColdframeError, ValidationError) as error:
         return [(["rule"], _first_line(error))]
+    numbers: dict[str, dict[str, int]] = {
+        "rule": {rule.id: number for number, rule in enumerate(lab.rule)},
+        "check": {check.id: number for number, check in enumerate(lab.check)},
+    }
     for kind, entries in (("rule", guard.rules), ("check", guard.checks)):
         for entry in entries:
             named = entry.trips if isinstance(entry, Rule) else entry.refuses
+            where: list[str | int] = [kind, numbers[kind][entry.id]]
             for output in sorted(set(named) - outputs):
                 known = ", ".join(sorted(outputs)) or "none"
-                problems.append(([kind], f"{entry.id}: no output {output}; there are {known}"))
-    for rule in guard.rules:
-        try:
-            rule.check_signal(*_signal(lab, classes, rule.signal))
-        except ColdframeError as error:
-            problems.append((["rule"], _first_line(error)))
+                problems.append((where, f"{entry.id}: no output {output}; there are {known}"))
+            if isinstance(entry, Rule):
+                try:
+                    entry.check_signal(*signal_of(lab, classes, entry.signal))
+                except ColdframeError as error:
+                    problems.append((where, _first_line(error)))
     tripped = {output for rule in guard.rules for output in rule.trips}
     for output in sorted(outputs - tripped):
-        where: list[str | int] = ["device", output.split(".")[0]]
-        problems.append((where, f"no rule trips {output}: a hazardous output needs an interlock"))
+        device = output.split(".")[0]
+        problems.append(
+            (["device", device], f"no rule trips {output}: a hazardous output needs an interlock")
+        )
     return problems
 
 
-def _signal(lab: Lab, classes: dict[str, type[Driver]], name: str) -> tuple[str, float | None]:
-    """Unit and poll period of a signal: a device's parameter, or one of the dose meter's."""
+def signal_of(lab: Lab, classes: dict[str, type[Driver]], name: str) -> tuple[str, float | None]:
+    """Unit and poll period of a signal: a device's parameter, or one the guard works out."""
     device, _, parameter = name.partition(".")
-    if lab.dose is not None and device == lab.dose.column and parameter in DOSE_SIGNALS:
-        return DOSE_SIGNALS[parameter]
+    derived = derived_signals(lab.dose, lab.cell, lab.ion)
+    if name in derived:
+        return derived[name], DERIVED_POLL
     if device not in classes:
         raise ConfigurationError(f"{name}: no device {device!r}; there are {', '.join(classes)}")
     declared = classes[device].parameters.get(parameter)

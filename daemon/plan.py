@@ -1,7 +1,7 @@
 """What the service decides once and every process of it is told: folders, sockets, addresses.
 
-Written as JSON into the run folder before the first process starts. It holds what the guard needs, so
-the guard reads nothing else and imports neither drivers nor simulators.
+Written as JSON into the run folder before the first process starts. It holds what the guard needs,
+so the guard reads nothing else and imports neither drivers nor simulators.
 """
 
 from __future__ import annotations

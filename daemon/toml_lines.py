@@ -42,6 +42,6 @@ def line_of(text: str, path: Sequence[str | int]) -> int:
         common = 0
         while common < min(len(here), len(wanted)) and here[common] == wanted[common]:
             common += 1
-        if common == len(here) and common > best_length:
+        if common in (len(here), len(wanted)) and common > best_length:
             best, best_length = number, common
     return best

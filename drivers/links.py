@@ -16,11 +16,12 @@ import os
 import re
 import select
 import socket
+import sys
 import time
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import parse_qs, urlsplit
 
-from coldframe.errors import ConfigurationError, Disconnected, Garbled, Silence
+from coldframe.errors import BadRequest, ConfigurationError, Disconnected, Garbled, Silence
 
 BUFFER_LIMIT = 65536  # bytes; more than this without an end of line is not an answer
 
@@ -48,14 +49,18 @@ class SerialFraming(NamedTuple):
 def open_wire(address: str, framing: SerialFraming | None = None, timeout: float = 2.0) -> Wire:
     """Open `address`; raises `Disconnected` when nothing is there, `ConfigurationError` when it
     is not an address."""
-    parts = urlsplit(address)
-    if parts.scheme in ("tcp", "udp") and parts.hostname and parts.port:
+    if address.startswith("visa://"):  # a resource's name is no URL
+        return VisaWire(address.removeprefix("visa://"), timeout)
+    try:
+        parts = urlsplit(address)
+        port = parts.port
+    except ValueError as error:  # a port that is no number, a bracket left open
+        raise ConfigurationError(f"{address!r}: {error}") from None
+    if parts.scheme in ("tcp", "udp") and parts.hostname and port:
         kind = TcpWire if parts.scheme == "tcp" else UdpWire
-        return kind(parts.hostname, parts.port, timeout)
+        return kind(parts.hostname, port, timeout)
     if parts.scheme == "serial" and parts.path:
         return SerialWire(parts.path, _framing(parts.query, framing or SerialFraming()))
-    if parts.scheme == "visa":
-        return VisaWire(address.removeprefix("visa://"), timeout)
     raise ConfigurationError(
         f"{address!r} is not an address: write tcp://HOST:PORT, udp://HOST:PORT, "
         "serial:///dev/NAME?baud=9600 or visa://RESOURCE"
@@ -67,7 +72,14 @@ def _framing(query: str, default: SerialFraming) -> SerialFraming:
     known = {"baud": int, "bytesize": int, "parity": str, "stopbits": float}
     if unknown := set(given) - set(known):
         raise ConfigurationError(f"serial address: unknown {', '.join(sorted(unknown))}")
-    return default._replace(**{key: known[key](value) for key, value in given.items()})
+    try:
+        return default._replace(**{key: known[key](value) for key, value in given.items()})
+    except ValueError as error:
+        raise ConfigurationError(f"serial address: {error}") from None
+
+
+def _words(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
 
 
 class TcpWire:
@@ -76,8 +88,8 @@ class TcpWire:
     def __init__(self, host: str, port: int, timeout: float):
         try:
             self._socket = socket.create_connection((host, port), timeout)
-        except OSError as error:
-            raise Disconnected(f"tcp://{host}:{port}: {error.strerror or error}") from None
+        except (OSError, UnicodeError) as error:  # UnicodeError: no name a resolver could know
+            raise Disconnected(f"tcp://{host}:{port}: {_words(error)}") from None
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.name = f"tcp://{host}:{port}"
 
@@ -85,7 +97,7 @@ class TcpWire:
         try:
             self._socket.sendall(data)
         except OSError as error:
-            raise Disconnected(f"{self.name}: {error.strerror or error}") from None
+            raise Disconnected(f"{self.name}: {_words(error)}") from None
 
     def read(self, timeout: float) -> bytes:
         try:
@@ -110,14 +122,18 @@ class UdpWire:
 
     def __init__(self, host: str, port: int, timeout: float):
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.connect((host, port))
         self.name = f"udp://{host}:{port}"
+        try:
+            self._socket.connect((host, port))
+        except (OSError, UnicodeError) as error:
+            self._socket.close()
+            raise Disconnected(f"{self.name}: {_words(error)}") from None
 
     def write(self, data: bytes) -> None:
         try:
             self._socket.send(data)
         except OSError as error:  # a refused earlier datagram is reported here
-            raise Disconnected(f"{self.name}: {error.strerror or error}") from None
+            raise Disconnected(f"{self.name}: {_words(error)}") from None
 
     def read(self, timeout: float) -> bytes:
         try:
@@ -142,7 +158,9 @@ class SerialWire:
         import serial  # needs termios or win32: only where there is a serial port
 
         self.name = path
-        self._errors = (OSError, ValueError, TypeError, serial.SerialException)
+        # a setting the port cannot do is termios' own error, which is none of the others
+        termios = getattr(sys.modules.get("termios"), "error", OSError)
+        self._errors = (OSError, ValueError, TypeError, serial.SerialException, termios)
         try:
             self._port = self._open(path, framing)
         except self._errors as error:
@@ -243,16 +261,29 @@ class LineLink:
 
     def __init__(self, wire: Wire, dialect: Dialect):
         self.wire, self.dialect = wire, dialect
+        self._identity = re.compile(dialect.recognise)
+        self._patience = max(0.5, 2 * dialect.timeout)
         self._buffer = b""
         self._in_step = True
-        self._probes_owed = 0
+        self._probes_owed = 0  # asked for, not answered yet
+        self._strays = 0  # probes given up, whose answers may still come
         self._quiet_until = 0.0
 
     def tell(self, text: str) -> None:
         """Send a line that has no answer."""
-        if not self._in_step:
-            self._fall_into_step()
         self._send(text)
+
+    def shout(self, text: str) -> None:
+        """Send a line at once, in step or not, and believe nothing until asked again.
+
+        For safe orders alone: an instrument whose answers are lost may still hear.
+        """
+        try:
+            self._quiet()
+        except Garbled:
+            pass  # it talks on; it is told all the same
+        self._in_step = False
+        self._write(text.encode(self.dialect.encoding) + self.dialect.write_end)
 
     def ask(self, text: str, timeout: float | None = None) -> str:
         """Send a line, return its one-line answer without the end of line.
@@ -260,10 +291,13 @@ class LineLink:
         Raises `Silence`, `Garbled` or `Disconnected`; after any of them the link gets back into
         step before it sends anything else.
         """
-        if not self._in_step:
-            self._fall_into_step()
         self._send(text)
-        return self.read_line(timeout, text)
+        answer = self.read_line(timeout, text)
+        if self._strays and text != self.dialect.probe and self._identity.fullmatch(answer):
+            self._strays -= 1
+            self._in_step = False
+            raise Garbled(f"{text} → {answer!r}: that answers an earlier {self.dialect.probe}")
+        return answer
 
     def read_line(self, timeout: float | None = None, question: str = "") -> str:
         """The next whole line; for instruments that answer in several."""
@@ -282,6 +316,7 @@ class LineLink:
                 self._buffer = b""
                 raise Garbled(f"{question}: {BUFFER_LIMIT} bytes and no end of line")
         line, self._buffer = self._buffer.split(end, 1)
+        self._quiet_until = time.monotonic() + self.dialect.pace
         try:
             answer = line.decode(self.dialect.encoding)
         except UnicodeDecodeError:
@@ -297,37 +332,66 @@ class LineLink:
         self.wire.close()
 
     def _send(self, text: str) -> None:
+        try:
+            line = text.encode(self.dialect.encoding) + self.dialect.write_end
+        except UnicodeEncodeError:
+            raise BadRequest(f"{text!r} cannot be written in {self.dialect.encoding}") from None
+        if not self._quiet():  # somebody talks without being asked
+            self._in_step = False
+        if not self._in_step:
+            self._fall_into_step()
+            self._quiet()
+        self._write(line)
+
+    def _write(self, line: bytes) -> None:
+        self.wire.write(line)
+        self._quiet_until = time.monotonic() + self.dialect.pace
+
+    def _quiet(self) -> bool:
+        """Wait as long as the instrument needs, and throw away what came before the question: it
+        cannot be its answer. False when there was anything but ends of lines."""
         wait = self._quiet_until - time.monotonic()
         if wait > 0:
             time.sleep(wait)
-        while self.wire.read(0):  # what came before the question cannot be its answer
-            pass
+        blank = not self._buffer.strip()
         self._buffer = b""
-        self.wire.write(text.encode(self.dialect.encoding) + self.dialect.write_end)
-        self._quiet_until = time.monotonic() + self.dialect.pace
+        deadline = time.monotonic() + self._patience
+        while data := self.wire.read(0):
+            blank = blank and not data.strip()
+            if time.monotonic() > deadline:
+                self._in_step = False
+                raise Garbled("it talks without being asked and does not stop")
+        return blank
 
     def _fall_into_step(self) -> None:
         """Ask who is there, and throw away all that comes before the answer to that.
 
         Instruments answer in order, so behind the identity nothing old can follow. Probes that
-        were answered late are counted: each must be back, or the line quiet, before we go on.
+        were answered late are counted: each must be back, or the line quiet for the time of an
+        answer; one that still comes after that is known by its looks (`ask`).
         """
-        pattern = re.compile(self.dialect.recognise)
-        patience = max(0.5, 2 * self.dialect.timeout)
-        recognised = False
-        self._send(self.dialect.probe)
+        probe = self.dialect.probe
+        self._quiet()
+        self._write(probe.encode(self.dialect.encoding) + self.dialect.write_end)
         self._probes_owed += 1
+        recognised = False
+        deadline = time.monotonic() + self._patience
         while self._probes_owed:
+            left = deadline - time.monotonic()
             try:
-                line = self.read_line(patience, self.dialect.probe)
+                line = self.read_line(max(left, 0.0), probe)
             except Garbled:
-                continue
+                line = ""
             except Silence:
-                if not recognised:
-                    raise
-                self._probes_owed = 0
-                break
-            if pattern.fullmatch(line):
+                if recognised:
+                    break
+                raise
+            if self._identity.fullmatch(line):
                 recognised = True
                 self._probes_owed -= 1
+                deadline = time.monotonic() + self.dialect.timeout
+            elif left <= 0:
+                self._in_step = False
+                raise Garbled(f"{probe}: it talks on and does not say who it is")
+        self._strays, self._probes_owed = self._probes_owed, 0
         self._in_step = True

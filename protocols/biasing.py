@@ -1,9 +1,10 @@
 """Operando biasing: approach a particle with a needle, verify contact, bias it, watch it swell.
 
-After document 003 (experiments.md 1.5, 2.11). The contact of a single particle cannot be tested
-electrically within its charge budget, so the evidence is the image's contrast and a named person.
-The polarity is explicit: `voltage_V` is the particle (silicon) against lithium, and lithiation
-needs it negative. The stop is the area's plateau, the dose budget (guard) or the time limit.
+Numbers: docs/explanation/sources.md, "Operando biasing". The contact of a single particle cannot be
+tested electrically within its charge budget, so the evidence is the image's contrast and a named
+person. The polarity is explicit: `voltage_V` is the particle (silicon) against lithium, and
+lithiation needs it negative. The stop is the area's plateau, the dose budget (guard) or the time
+limit.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from coldframe.protocols.procedure import Report, Result, procedure
 
 CONTACT_DARKENING = 0.04  # relative; half of what a touched particle darkens
 PLATEAU_WINDOW = 15.0  # s
-PLATEAU_SLOPE = 3e-4  # 1/s of A/A0: a fifth of the slower of the two growths of document 003
+PLATEAU_SLOPE = 3e-4  # 1/s of A/A0: a fifth of the slower of the two growths as published
 
 
 class Seen(NamedTuple):

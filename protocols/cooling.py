@@ -1,7 +1,8 @@
 """Cool the stage and wait until it is stable; warm it under vacuum, on explicit command only.
 
-Numbers: experiments.md 2.1 (setpoint -185 °C; stable = within 2 K and 0.2 K/min for 10 min, which
-opens 90–105 min after a start at room temperature and uses about 5 L of nitrogen).
+Numbers: docs/explanation/sources.md, "Cool-down" (setpoint -185 °C; stable = within 2 K and 0.2
+K/min for 10 min, which opens 90–105 min after a start at room temperature and uses about 5 L of
+nitrogen).
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """The outline of a dark particle on a brighter support, as a polygon: its area, and how sure.
 
 The polygon is what a person would draw around the particle, coating included, as in the source
-(003:421-437). It is found along rays from the particle's centre: where the smoothed image crosses
-half-way between support and particle. Rays that something else shadows (the needle) stand out from
-their neighbours and are bridged. Pure numpy; works on electrons counted per pixel.
+(docs/explanation/sources.md, "Operando biasing"). It is found along rays from the particle's
+centre: where the smoothed image crosses half-way between support and particle. Rays that something
+else shadows (the needle) stand out from their neighbours and are bridged. Pure numpy; works on
+electrons counted per pixel.
 """
 
 from __future__ import annotations

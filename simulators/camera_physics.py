@@ -14,7 +14,7 @@ from coldframe.simulators.truth import CameraTruth
 
 Image = npt.NDArray[np.floating[Any]]
 
-# Li | Li2O with Li | Li2O, Li3N | the same with Li3PO4 | LiPON: layers of the interphase (004:732)
+# Li | Li2O with Li | Li2O, Li3N | the same with Li3PO4 | LiPON: the interphase (Cheng, thesis)
 LAYERS = ((0.0, 0.88), (21.1e-9, 0.78), (11.6e-9, 0.70), (43.7e-9, 0.62), (1.0, 0.52))
 
 

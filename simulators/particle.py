@@ -1,8 +1,8 @@
 """A silicon particle in a TiO2 shell, which takes up lithium and swells.
 
-The outline's area grows linearly in time at a given overpotential, as measured (003:441-469): 2.0
-in 120 s under 5 nm of shell, 1.2 in 144 s under 10 nm, whose shell breaks at 120 s.  The shell
-keeps its volume, so the core grows more than the outline: 2.28 when the outline reaches 2.0.
+The outline's area grows linearly in time at a given overpotential, as published: 2.0 in 120 s under
+5 nm of shell, 1.2 in 144 s under 10 nm, whose shell breaks at 120 s.  The shell keeps its volume,
+so the core grows more than the outline: 2.28 when the outline reaches 2.0.
 """
 
 import math

@@ -9,20 +9,40 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import pty
 import socket
 import tty
 from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, cast
 
 from coldframe.simulators.faults import Faults
 from coldframe.simulators.world import World
 
-Send = Callable[[bytes], None]
 TICK = 0.01  # s between two looks at the world; cut-offs inside are exact (the world substeps)
 LINE_LIMIT = 65536
+
+
+class Send(Protocol):
+    """The way to one client."""
+
+    def __call__(self, data: bytes, /) -> None: ...
+
+    def waiting(self) -> int:
+        """Bytes that the client has not taken yet: a stream must not outrun a slow reader."""
+        ...
+
+
+class _Line:
+    """What a port hands an instrument as its `Send`."""
+
+    def __init__(self, send: Callable[[bytes], None], waiting: Callable[[], int]):
+        self._send, self.waiting = send, waiting
+
+    def __call__(self, data: bytes, /) -> None:
+        self._send(data)
 
 
 class Conversation(Protocol):
@@ -53,6 +73,11 @@ class Instrument:
     def converse(self, send: Send, port: int = 0) -> Conversation:
         """A client has come to port number `port`; `send` reaches it."""
         raise NotImplementedError
+
+    @property
+    def longest_step(self) -> float:
+        """Lab seconds the world may move at once without a look: short while a loop controls."""
+        return math.inf
 
     def tick(self) -> None:
         """The world has moved: control loops, streams, whatever happens without being asked."""
@@ -91,9 +116,14 @@ class Pump:
 
     def step(self, seconds: float) -> None:
         """Move the world, and let every instrument see it."""
-        self.world.step(seconds)
-        for instrument in self.instruments:
-            instrument.tick()
+        while True:
+            part = min([seconds, *[instrument.longest_step for instrument in self.instruments]])
+            self.world.step(part)
+            for instrument in self.instruments:
+                instrument.tick()
+            seconds -= part
+            if seconds <= 0:
+                return
 
     async def run(self) -> None:
         """Keep up until cancelled."""
@@ -108,6 +138,7 @@ class Port:
     def __init__(self, instrument: Instrument, pump: Pump, number: int = 0):
         self.instrument, self.pump, self.number = instrument, pump, number
         self.address = ""
+        self._heard = b""  # what a client sent last: the fault `echo` sends it back
         self._close: list[Callable[[], None]] = []
 
     async def listen_tcp(self, port: int = 0) -> str:
@@ -167,25 +198,37 @@ class Port:
 
     # ---------------------------------------------------------------------------------
 
-    def _converse(self, write: Send, cut: Callable[[], None]) -> Conversation:
+    def _converse(
+        self,
+        write: Callable[[bytes], None],
+        cut: Callable[[], None],
+        waiting: Callable[[], int] = lambda: 0,
+    ) -> Conversation:
+        queue = _Queue(write)
+        self._close.append(queue.clear)
+
         def send(reply: bytes) -> None:
             faults = self.instrument.faults
             if faults.on("drop"):
                 cut()
                 return
-            for delay, data in faults.transform(reply):
-                if delay > 0:
-                    asyncio.get_running_loop().call_later(delay, write, data)
-                else:
-                    write(data)
+            for delay, data in faults.transform(reply, self._heard):
+                queue.put(delay, data)
 
-        return self.instrument.converse(send, self.number)
+        return self.instrument.converse(_Line(send, waiting), self.number)
 
-    def _feed(self, conversation: Conversation, data: bytes) -> None:
+    def _feed(self, conversation: Conversation, data: bytes) -> bool:
+        """Let the instrument hear `data`; False when it lost its power instead."""
         self.pump.catch_up()
-        conversation.feed(data)
+        self._heard = data
+        rebooted = self.instrument.faults.take("reboot")
+        if rebooted:
+            self.instrument.power_on()  # what it was told last is lost with the rest
+        else:
+            conversation.feed(data)
         for instrument in self.pump.instruments:  # an order acts at once, not at the next tick
             instrument.tick()
+        return not rebooted
 
     async def _serve_tcp(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         stream: socket.socket = writer.get_extra_info("socket")
@@ -195,18 +238,45 @@ class Port:
             if not writer.is_closing():
                 writer.write(data)
 
-        conversation = self._converse(write, writer.close)
+        def waiting() -> int:
+            return writer.transport.get_write_buffer_size()
+
+        conversation = self._converse(write, writer.close, waiting)
         self._close.append(writer.close)
         try:
             while data := await reader.read(65536):
-                if self.instrument.faults.on("drop"):
+                if self.instrument.faults.on("drop") or not self._feed(conversation, data):
                     break
-                self._feed(conversation, data)
         except (ConnectionError, asyncio.CancelledError):
             pass
         finally:
             self._close.remove(writer.close) if writer.close in self._close else None
             writer.close()
+
+
+class _Queue:
+    """Replies on their way: some are late, none overtakes an earlier one."""
+
+    def __init__(self, write: Callable[[bytes], None]):
+        self._write, self._due = write, 0.0
+        self._waiting: list[asyncio.TimerHandle] = []
+
+    def put(self, delay: float, data: bytes) -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        late = self._due > now  # something is still on its way
+        if delay <= 0 and not late:
+            self._write(data)
+            return
+        # a microsecond apart: timers due at the same instant run in any order
+        self._due = max(now + delay, self._due + 1e-6)
+        self._waiting = [timer for timer in self._waiting if timer.when() > now]
+        self._waiting.append(loop.call_at(self._due, self._write, data))
+
+    def clear(self) -> None:
+        for timer in self._waiting:
+            timer.cancel()
+        self._waiting.clear()
 
 
 class _Datagrams(asyncio.DatagramProtocol):
@@ -215,8 +285,7 @@ class _Datagrams(asyncio.DatagramProtocol):
         self._talks: dict[tuple[str, int], Conversation] = {}
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self._transport = transport
+        self._transport = cast(asyncio.DatagramTransport, transport)  # not a subclass of it in 3.11
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         if addr not in self._talks:

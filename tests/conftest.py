@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.metadata
+import sysconfig
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -62,18 +64,26 @@ class Bench:
 
     def close(self) -> None:
         async def stop() -> None:
+            await self._turns()  # a closed server leaks what it has accepted and not yet begun
             for port in self._ports:
                 port.close()
+            await self._turns()
             others = asyncio.all_tasks() - {asyncio.current_task()}
             for task in others:
                 task.cancel()
             await asyncio.gather(*others, return_exceptions=True)
-            await asyncio.sleep(0)
+            await self._turns()
 
         self._wait(stop())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5)
         self._loop.close()
+
+    @staticmethod
+    async def _turns() -> None:
+        """Let what has begun go on: a connection takes three turns of the loop to be served."""
+        for _ in range(5):
+            await asyncio.sleep(0)
 
     def _wait(self, coroutine: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(20)
@@ -100,3 +110,30 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     made = Bench(tmp_path)
     yield made
     made.close()
+
+
+@pytest.fixture
+def lend() -> Callable[[Path], None]:
+    """Lend what is installed here, Coldframe and pip left out, to another virtual environment: a
+    test can then install Coldframe into a clean place without a network."""
+
+    def lend_to(venv: Path) -> None:
+        lent = venv / "lent"
+        lent.mkdir()
+        for kind in ("purelib", "platlib"):
+            for entry in Path(sysconfig.get_path(kind)).iterdir():
+                ours = "coldframe" in entry.name or entry.name.startswith("pip")
+                if not ours and not (lent / entry.name).exists():
+                    (lent / entry.name).symlink_to(entry)
+        site = next(venv.glob("lib/python*/site-packages"))
+        (site / "lent.pth").write_text(f"import sys; sys.path.insert(0, {str(lent)!r})\n")
+
+    return lend_to
+
+
+@pytest.fixture(scope="session")
+def can_build() -> None:
+    """Skips where this environment cannot build Coldframe without a network."""
+    found = list(importlib.metadata.distributions(name="setuptools"))
+    if not found or int(found[0].version.split(".")[0]) < 77:
+        pytest.skip("setuptools >= 77 is not installed here: nothing can be built offline")

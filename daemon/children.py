@@ -1,0 +1,75 @@
+"""A process of the service: started, watched, told to end, and killed by its own handle only."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+
+import structlog
+
+log = structlog.get_logger()
+
+
+class Child:
+    """One process. Its standard error is ours; its death is seen at the next look."""
+
+    def __init__(self, name: str, arguments: Sequence[str], environment: dict[str, str]):
+        self.name, self._arguments, self._environment = name, list(arguments), environment
+        self.started = 0.0
+        self.start()
+
+    def start(self) -> None:
+        """Start it, again if need be; a fresh interpreter, never a fork of this one."""
+        command = [sys.executable, "-m", "coldframe.daemon", *self._arguments]
+        self._process = subprocess.Popen(  # a new group: Ctrl-C is ours to pass on, in our order
+            command,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, **self._environment},
+            start_new_session=True,
+        )
+        self.started = time.monotonic()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    @property
+    def exit_status(self) -> int | None:
+        return self._process.poll()
+
+    def end(self) -> None:
+        """Ask it to end: SIGTERM."""
+        if self.alive():
+            self._process.send_signal(signal.SIGTERM)
+
+    def wait(self, seconds: float) -> bool:
+        """True when it has ended within `seconds`."""
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def kill(self) -> None:
+        """The last resort: SIGKILL to this process."""
+        if self.alive():
+            log.error("killed", process=self.name, pid=self.pid)
+            self._process.kill()
+            self._process.wait(5)
+
+
+def end_all(children: Sequence[Child], seconds: float) -> None:
+    """End them together, and kill what has not ended in time."""
+    deadline = time.monotonic() + seconds
+    for child in children:
+        child.end()
+    for child in children:
+        if not child.wait(max(0.0, deadline - time.monotonic())):
+            child.kill()

@@ -1,0 +1,138 @@
+"""The mains of the service's processes: each reads the plan, builds its settings, runs.
+
+`python -m coldframe.daemon NAME PLAN.json …`. Imports stand inside: the guard must not load numpy,
+and no process what another needs.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from coldframe import __version__
+from coldframe.daemon import logs
+from coldframe.daemon.plan import Plan
+
+Main = Callable[[Plan, list[str]], int]
+
+
+def main(arguments: list[str]) -> int:
+    """Run the process that `arguments` name."""
+    name, plan, *rest = arguments
+    logs.configure(" ".join([name, *rest[:1]]))
+    return PROCESSES[name](Plan.read(Path(plan)), rest)
+
+
+def _guard(plan: Plan, rest: list[str]) -> int:
+    from coldframe.daemon.guard import run_guard
+
+    return run_guard(plan)
+
+
+def _hub(plan: Plan, rest: list[str]) -> int:
+    from coldframe.daemon.configuration import load
+    from coldframe.daemon.hub import HubSettings, run_hub
+    from coldframe.daemon.switchboard import Expected
+
+    loaded = load(plan.lab_file)
+    classes = loaded.lab.drivers()
+    expected = {
+        name: Expected(device.model, classes[name].role)
+        for name, device in loaded.lab.device.items()
+    }
+    return run_hub(
+        HubSettings(
+            lab=plan.name,
+            expected={**expected, "guard": Expected("guard", "guard")},
+            inner=plan.inner("hub"),
+            commands=plan.tcp(plan.hub),
+            streams=plan.tcp(plan.streams),
+            guard=plan.tcp(plan.guard_port),
+            recorder_lane=plan.inner("recorder"),
+            simulated=plan.guard.simulated,
+            clock=plan.clock,
+            details={"configuration": loaded.sha256, "version": __version__},
+        )
+    )
+
+
+def _recorder(plan: Plan, rest: list[str]) -> int:
+    from coldframe.daemon.configuration import load
+    from coldframe.daemon.recorder import RecorderSettings, run_recorder
+
+    loaded = load(plan.lab_file)
+    record = loaded.lab.record
+    return run_recorder(
+        RecorderSettings(
+            lane=plan.inner("recorder"),
+            hub=plan.inner("hub"),
+            folder=plan.sessions,
+            lab=plan.name,
+            simulated=plan.guard.simulated,
+            configuration=loaded.text,
+            metadata=loaded.lab.metadata,
+            compression=record.compression,
+            reserve_bytes=round(record.reserve_mb * 1e6),
+            clock=plan.clock,
+        )
+    )
+
+
+def _hosts(plan: Plan, rest: list[str]) -> int:
+    from coldframe.daemon.configuration import load
+    from coldframe.daemon.host import HostSettings, run_hosts
+    from coldframe.daemon.lab_checks import lab_limits
+
+    lab = load(plan.lab_file).lab
+    classes = lab.drivers()
+    if plan.guard.simulated:
+        _stand_in()
+    return run_hosts(
+        [
+            HostSettings(
+                name=name,
+                driver=classes[name],
+                address=plan.addresses[name],
+                guard=plan.inner("guard"),
+                hub=plan.inner("hub"),
+                recorder=plan.inner("recorder"),
+                model=lab.device[name].model,
+                options=lab.device[name].options,
+                polls=lab.device[name].poll,
+                limits=lab_limits(lab.device[name], classes[name]),
+                simulated=plan.guard.simulated,
+                clock=plan.clock,
+            )
+            for name in rest
+        ]
+    )
+
+
+def _stand_in() -> None:
+    """Where an instrument has no wire, its vendor's calls are imitated: drivers import no
+    simulator, so whoever starts them puts the stand-in there."""
+    from coldframe.drivers.pyjem import PyJem
+    from coldframe.simulators import pyjem_calls
+
+    PyJem.calls = staticmethod(pyjem_calls.tem3)
+
+
+def _runner(plan: Plan, rest: list[str]) -> int:
+    from coldframe.daemon.runner import run_protocol
+
+    run_id, protocol, arguments = rest
+    return run_protocol(plan, run_id, protocol, json.loads(arguments))
+
+
+PROCESSES: dict[str, Main] = {
+    "guard": _guard,
+    "hub": _hub,
+    "recorder": _recorder,
+    "hosts": _hosts,
+    "runner": _runner,
+}
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
