@@ -45,7 +45,7 @@ def _hub(plan: Plan, rest: list[str]) -> int:
     return run_hub(
         HubSettings(
             lab=plan.name,
-            expected={**expected, "guard": Expected("guard", "guard")},
+            expected={**expected, "guard": Expected("guard", "Guard")},
             inner=plan.inner("hub"),
             commands=plan.tcp(plan.hub),
             streams=plan.tcp(plan.streams),
