@@ -74,7 +74,7 @@ class Service:
     def _serve(self, context: zmq.Context[zmq.Socket[bytes]]) -> int:
         self._plan = self._make_plan()
         self._plan_file = self._plan.write()
-        for name in ("guard", "hub", "recorder"):
+        for name in ("guard", "lasthand", "hub", "recorder"):
             self._start(name, [name, str(self._plan_file)])
         for name, devices in self._hosts().items():
             self._start(name, ["hosts", str(self._plan_file), *devices])
