@@ -127,11 +127,11 @@ class DeviceHost:
         self._hear_guard()
         self._keep_permits()
         self._hear_others()
+        self._introduce()  # before anything is said of the instrument, or nobody would believe it
         self._connect()
         self._answer(self._orders.work())
         self._read()
         self._look_for_frames()
-        self._introduce()
         self._wait()
 
     def _hear_guard(self) -> None:
