@@ -15,7 +15,7 @@ from typing import NamedTuple
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGE = ROOT / "docs" / "tutorial" / "write-a-driver.md"
+PAGE = ROOT / "docs/tutorial/write-a-driver.md"
 ROOMS = ("coldframe", "config", "daemon", "drivers", "protocols", "simulators")
 COLDFRAME = [sys.executable, "-m", "coldframe.daemon"]
 
