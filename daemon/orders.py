@@ -58,7 +58,7 @@ class Orders:
         """
         self._drained_ns = self._mono()
 
-    def take(self, command: Command, *, from_guard: bool) -> Reply | None:
+    def take(self, command: Command, *, from_guard: bool) -> list[Reply]:
         """Check and queue; a refusal comes back at once."""
         try:
             verdict = check(self.info, command)
@@ -67,13 +67,13 @@ class Orders:
             if verdict.hazard != "safe" and len(self._waiting) >= ROOM:
                 raise Busy(f"{self.info.device}: {ROOM} commands are waiting already")
         except ColdframeError as error:
-            return failure(command.id, error)
+            return [failure(command.id, error)]
         until = None
         if command.deadline_ms is not None:
             until = self._drained_ns + command.deadline_ms * NS // 1000
         queue = self._urgent if verdict.hazard == "safe" else self._waiting
         queue.append(Order(command, verdict, until))
-        return None
+        return []
 
     def refuse_hazardous(self, why: str) -> list[Reply]:
         """The guard has said `safe`: what it had allowed before and still waits is not run."""
@@ -85,15 +85,15 @@ class Orders:
             for each in refused
         ]
 
-    def work(self) -> Reply | None:
-        """Carry out the next order; its answer, or None when nothing waits."""
+    def work(self) -> list[Reply]:
+        """Carry out the next order; its answer, or nothing when nothing waits."""
         if not len(self):
-            return None
+            return []
         order = self._urgent.popleft() if self._urgent else self._waiting.popleft()
         try:
-            return Reply(id=order.command.id, value=self._carry_out(order))
+            return [Reply(id=order.command.id, value=self._carry_out(order))]
         except ColdframeError as error:
-            return failure(order.command.id, error)
+            return [failure(order.command.id, error)]
 
     # -----------------------------------------------------------------------------------
 

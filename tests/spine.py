@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -215,7 +216,8 @@ class Guard(threading.Thread):
                 self._hear_hub(frames[0]) if socket is self._hub else self._hear(frames)
             while self._out:
                 device, message = self._out.pop(0)
-                self._socket.send_multipart([device.encode(), message.encode()])
+                with contextlib.suppress(zmq.ZMQError):  # no such host
+                    self._socket.send_multipart([device.encode(), message.encode()])
         self._socket.close()
         self._hub.close()
 
@@ -297,7 +299,7 @@ class Spine:
         self._clock: Clock = (
             SharedClock.create(self.clock_file) if self.clock_file else SystemClock()
         )
-        settings = HubSettings(
+        self._hub_settings = HubSettings(
             lab="bench",
             expected={
                 "lamp": Expected("lamp", "Lamp"),
@@ -310,7 +312,7 @@ class Spine:
             simulated=simulated,
             clock=self.clock_file,
         )
-        self.hub = Hub(settings, self.context)
+        self.hub = Hub(self._hub_settings, self.context)
         self.guard = Guard(self.context, folder) if guard else None
         self.recorder = Recorder(self.context, folder)
         self._parts: list[Any] = [self.recorder] + ([self.guard] if self.guard else [])
@@ -320,6 +322,14 @@ class Spine:
         self._threads[0].start()
         self.hosts: list[DeviceHost] = []
         self.failures: list[BaseException] = []
+
+    def restart_hub(self) -> None:
+        """As after a crash: nothing is remembered."""
+        self.hub.stop()
+        self._threads[0].join(5)
+        self.hub = Hub(self._hub_settings, self.context)
+        self._threads[0] = threading.Thread(target=self.hub.run, name="hub")
+        self._threads[0].start()
 
     @property
     def address(self) -> str:
