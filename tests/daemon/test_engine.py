@@ -592,4 +592,5 @@ def test_a_rate_that_can_no_longer_be_worked_out_trips() -> None:
     kinds = {found.kind for each in stuck for found in engine.feed(FAST.signal, each)}
     assert "tripped" not in kinds  # the old samples are still in the window
     stuck = [Sample(1.0, round((11 + n / 10) * NS), 9 * NS) for n in range(1, 9)]
-    assert engine.feed(FAST.signal, stuck[0])[0].kind == "tripped"
+    kinds = {found.kind for each in stuck for found in engine.feed(FAST.signal, each)}
+    assert "tripped" in kinds
