@@ -278,7 +278,7 @@ class Interlocks(RuleBasedStateMachine):
     @precondition(lambda self: self.journal)
     @rule()
     def restart(self) -> None:
-        was, disabled, states = self.permissions(), self.engine.disabled, self.engine.states()
+        was, states = self.permissions(), self.engine.states()
         memory = Memory()
         for kind, details in self.journal:
             memory.take(kind, details)
@@ -291,7 +291,7 @@ class Interlocks(RuleBasedStateMachine):
 
         assert self.engine.mode == mode
         assert self.permissions() <= was
-        assert self.engine.disabled == disabled
+        assert self.engine.disabled == set(OUTPUTS)  # a start enables nothing
         assert self.engine.first_out == self.first_out
         for rule_id, state in self.engine.states().items():
             if states[rule_id] in LATCHED:
@@ -376,6 +376,8 @@ def armed(*rules: Rule, at: float = 10.0) -> Engine:
     for each in rules:
         engine.feed(each.signal, sample(HEALTHY[each.signal], at))
     engine.reset(round(at * NS))
+    for output in sorted(engine.disabled):
+        engine.enable(output, round(at * NS))
     return engine
 
 
@@ -568,6 +570,8 @@ def test_an_output_without_a_rule_needs_a_reset_like_all_others() -> None:
     assert "since the guard started" in (engine.refusal("cell.cell", 0) or "")
     engine.feed(WARM.signal, sample(90.0, 0.1))
     engine.reset(round(0.1 * NS))
+    assert engine.refusal("cell.cell", 0) and not engine.permitted("cell.cell")
+    engine.enable("cell.cell", round(0.1 * NS))
     assert engine.permitted("cell.cell")
 
 

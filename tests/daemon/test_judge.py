@@ -99,6 +99,11 @@ class Bench:
             return self.petitions.forward(command)
         return self.petitions.answer(command)
 
+    def arm(self) -> None:
+        self.ask("reset")
+        for device in ("beam", "ion"):
+            self.ask("enable", device)
+
     def calibrate(self) -> None:
         self.ask("call", "guard.calibrate_dose", high_voltage=200.0, spot=3, magnification=5e4,
                  current=125.8e-12, diameter=1e-6)  # fmt: skip
@@ -120,7 +125,7 @@ def test_the_budget_warns_then_trips_and_only_a_new_specimen_begins_anew(column:
     column.calibrate()
     column.ask("call", "guard.new_specimen", id="S-1")
     column.beam(0.3, blanked=True)
-    column.ask("reset")
+    column.arm()
     assert column.beam(8.3, blanked=False) == []
     assert "warned" in [kind for kind, _, _ in column.judge.out.events]
     assert set(column.beam(3.0, blanked=False)) == {"beam"}  # again and again, until verified
@@ -177,7 +182,7 @@ def test_a_wall_clock_that_jumps_changes_no_dose(column: Bench) -> None:
 
 def test_without_a_journal_nothing_hazardous_is_passed_on(column: Bench) -> None:
     column.beam(0.3, blanked=True)
-    column.ask("reset")
+    column.arm()
     column.ask("call", "beam.unblank")
     real = os.dup(column.journal._file)
     full = os.open("/dev/full", os.O_WRONLY)
@@ -205,7 +210,7 @@ def fib(tmp_path: Path) -> Any:
 def test_each_step_is_held_to_its_ion_current(fib: Bench) -> None:
     off = {"ion__beam_on": (False, ""), "ion__preset": ("30 kV; 3 nA", "")}
     fib.run(0.3, **off)
-    fib.ask("reset")
+    fib.arm()
     with pytest.raises(Interlocked, match="no ion step is set"):
         fib.ask("call", "ion.turn_on")
     fib.ask("call", "guard.set_step", step="clean")
@@ -226,6 +231,6 @@ def test_each_step_is_held_to_its_ion_current(fib: Bench) -> None:
 def test_an_ion_current_nobody_knows_trips_while_the_beam_is_on(fib: Bench) -> None:
     off = {"ion__beam_on": (False, ""), "ion__preset": ("30 kV; 10 pA", "")}
     fib.run(0.3, **off)
-    fib.ask("reset")
+    fib.arm()
     fib.ask("call", "guard.set_step", step="image")
     assert fib.run(0.2, ion__beam_on=(True, ""), ion__preset=(None, "")) == ["ion"]
