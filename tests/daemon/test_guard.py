@@ -551,6 +551,18 @@ def test_a_host_that_stops_asking_is_given_to_the_last_hand(lab: Laboratory) -> 
     assert hand.poll(3000)
     message = control(hand.recv(), Watch, Takeover)
     assert isinstance(message, Takeover) and message.boot == beam.boot
+
+    # an abort asks the last hand for the device that has no host any more
+    lab.client.send(Command(id="1", do="abort").encode())
+    while hand.poll(3000):
+        message = control(hand.recv(), Watch, Takeover)
+        if isinstance(message, Takeover) and "abort" in message.why:
+            break
+    now = str(time.monotonic_ns())
+    said = Secured(id="lasthand-1", device="beam", verified=True, words="off", mono_ns=now)
+    hand.send(said.encode())
+    assert lab.client.poll(3000)
+    assert decode(Reply, lab.client.recv()).value == {"verified": ["beam", "bias"]}
     hand.close()
 
 
