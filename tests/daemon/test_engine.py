@@ -415,6 +415,11 @@ def test_what_is_no_finite_number_trips_at_that_sample(value: float | None) -> N
     assert engine.feed(SLOW.signal, sample(value, 11.0))[0].kind == "tripped"
 
 
+def test_a_number_of_bad_quality_trips_at_that_sample() -> None:
+    engine = armed(SLOW)
+    assert engine.feed(SLOW.signal, sample(0.0, 11.0, good=False))[0].kind == "tripped"
+
+
 def test_a_magnitude_is_judged_on_both_sides() -> None:
     engine = armed(a_rule(signal=SLOW.signal, above=10.0, reset=None, magnitude=True))
     assert not engine.feed(SLOW.signal, sample(-9.0, 11.0))
@@ -565,8 +570,9 @@ def test_acknowledge_reset_and_enable_are_three_things() -> None:
 
 def test_an_output_without_a_rule_needs_a_reset_like_all_others() -> None:
     engine = Engine([WARM], 0, mode="cryo")
-    engine.add_outputs(["cell.cell"])
-    assert not engine.permitted("cell.cell")
+    engine.add_outputs(["cell.cell", "gas.valve"])
+    engine.enable("gas.valve", 0)
+    assert not engine.permitted("cell.cell") and not engine.permitted("gas.valve")
     assert "since the guard started" in (engine.refusal("cell.cell", 0) or "")
     engine.feed(WARM.signal, sample(90.0, 0.1))
     engine.reset(round(0.1 * NS))
