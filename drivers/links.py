@@ -24,6 +24,7 @@ from urllib.parse import parse_qs, urlsplit
 from coldframe.errors import BadRequest, ConfigurationError, Disconnected, Garbled, Silence
 
 BUFFER_LIMIT = 65536  # bytes; more than this without an end of line is not an answer
+MOST_OWED = 32  # unanswered identities remembered
 
 
 class Wire(Protocol):
@@ -265,8 +266,9 @@ class LineLink:
         self._patience = max(0.5, 2 * dialect.timeout)
         self._buffer = b""
         self._in_step = True
-        self._probes_owed = 0  # asked for, not answered yet
-        self._strays = 0  # probes given up, whose answers may still come
+        self._owed = 0  # identities asked for and not heard: they may still come
+        self._ahead = 0  # how many of those were owed before the last question was asked
+        self._heard = 0  # identities heard since then, by a link out of step
         self._quiet_until = 0.0
 
     def tell(self, text: str) -> None:
@@ -283,7 +285,7 @@ class LineLink:
         except Garbled:
             pass  # it talks on; it is told all the same
         self._in_step = False
-        self._write(text.encode(self.dialect.encoding) + self.dialect.write_end)
+        self._write(text)
 
     def ask(self, text: str, timeout: float | None = None) -> str:
         """Send a line, return its one-line answer without the end of line.
@@ -291,15 +293,23 @@ class LineLink:
         Raises `Silence`, `Garbled` or `Disconnected`; after any of them the link gets back into
         step before it sends anything else.
         """
+        limit = self.dialect.timeout if timeout is None else timeout
         self._send(text)
-        answer = self.read_line(timeout, text)
+        deadline = time.monotonic() + limit
+        answer = self.read_line(limit, text)
+        if text == self.dialect.probe:
+            self._owed -= 1
+            return answer
+        while self._owed and self._identity.fullmatch(answer):  # it answers an earlier probe
+            self._owed -= 1
+            answer = self.read_line(max(0.0, deadline - time.monotonic()), text)
+        if self._owed and self._identity.search(answer):
+            self._in_step = False
+            raise Garbled(f"{text} → {answer!r}: part of it answers {self.dialect.probe}")
         if answer == text:
             self._in_step = False
             raise Garbled(f"{text} came back as its own answer: the instrument echoes")
-        if self._strays and text != self.dialect.probe and self._identity.fullmatch(answer):
-            self._strays -= 1
-            self._in_step = False
-            raise Garbled(f"{text} → {answer!r}: that answers an earlier {self.dialect.probe}")
+        self._owed = 0  # answers come in order: what was asked before this was lost
         return answer
 
     def read_line(self, timeout: float | None = None, question: str = "") -> str:
@@ -335,27 +345,39 @@ class LineLink:
         self.wire.close()
 
     def _send(self, text: str) -> None:
-        try:
-            line = text.encode(self.dialect.encoding) + self.dialect.write_end
-        except UnicodeEncodeError:
-            raise BadRequest(f"{text!r} cannot be written in {self.dialect.encoding}") from None
         if not self._quiet():  # somebody talks without being asked
             self._in_step = False
         if not self._in_step:
             self._fall_into_step()
             self._quiet()
-        self._write(line)
+        self._write(text)
 
-    def _write(self, line: bytes) -> None:
+    def _write(self, text: str) -> None:
+        """Something that may be answered: what is owed now would come before its answer."""
+        self._ahead, self._heard = self._owed, 0
+        self._put(text)
+
+    def _put(self, text: str) -> None:
+        try:
+            line = text.encode(self.dialect.encoding) + self.dialect.write_end
+        except UnicodeEncodeError:
+            raise BadRequest(f"{text!r} cannot be written in {self.dialect.encoding}") from None
+        self._rest()
+        if text == self.dialect.probe:
+            self._owed = min(self._owed + 1, MOST_OWED)
         self.wire.write(line)
         self._quiet_until = time.monotonic() + self.dialect.pace
 
-    def _quiet(self) -> bool:
-        """Wait as long as the instrument needs, and throw away what came before the question: it
-        cannot be its answer. False when there was anything but ends of lines."""
+    def _rest(self) -> None:
+        """Wait as long as the instrument needs between messages."""
         wait = self._quiet_until - time.monotonic()
         if wait > 0:
             time.sleep(wait)
+
+    def _quiet(self) -> bool:
+        """Throw away what came before the question: it cannot be its answer. False when there was
+        anything but ends of lines."""
+        self._rest()
         blank = not self._buffer.strip()
         self._buffer = b""
         deadline = time.monotonic() + self._patience
@@ -369,32 +391,28 @@ class LineLink:
     def _fall_into_step(self) -> None:
         """Ask who is there, and throw away all that comes before the answer to that.
 
-        Instruments answer in order, so behind the identity nothing old can follow. Probes that
-        were answered late are counted: each must be back, or the line quiet for the time of an
-        answer; one that still comes after that is known by its looks (`ask`).
+        Instruments answer in order, so behind the identity nothing old can follow, if it is the
+        one asked for *after* the last question. Earlier ones may have been lost or may be late;
+        they all look alike, so as many are counted off as were owed when that question was asked.
+        Identities that follow then are known by their looks (`ask`).
         """
         probe = self.dialect.probe
-        self._quiet()
-        self._write(probe.encode(self.dialect.encoding) + self.dialect.write_end)
-        self._probes_owed += 1
-        recognised = False
+        self._put(probe)
         deadline = time.monotonic() + self._patience
-        while self._probes_owed:
+        while True:
             left = deadline - time.monotonic()
             try:
                 line = self.read_line(max(left, 0.0), probe)
             except Garbled:
                 line = ""
-            except Silence:
-                if recognised:
-                    break
-                raise
             if self._identity.fullmatch(line):
-                recognised = True
-                self._probes_owed -= 1
-                deadline = time.monotonic() + self.dialect.timeout
+                self._owed = max(0, self._owed - 1)
+                self._heard += 1
+                if self._heard > self._ahead:
+                    break
+                self._put(probe)
+                deadline = time.monotonic() + self._patience
             elif left <= 0:
                 self._in_step = False
                 raise Garbled(f"{probe}: it talks on and does not say who it is")
-        self._strays, self._probes_owed = self._probes_owed, 0
         self._in_step = True
