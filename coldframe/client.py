@@ -23,6 +23,7 @@ import zmq.asyncio
 from coldframe.conversation import Ask, Lane, Request
 from coldframe.errors import ColdframeError, NotReady
 from coldframe.messages import Header, Reply, decode
+from coldframe.runs import PEER, Report, heed
 from coldframe.subscription import Frame, Kind, Subscription
 from coldframe.verbs import Verbs
 
@@ -57,6 +58,18 @@ class Lab(Verbs):
             socket.close()
         self._lanes.clear()
         self._context.term()
+
+    def run(self, protocol: str, /, report: Report | None = None, **args: Any) -> dict[str, Any]:
+        """Run an experiment procedure in the service and wait for what it measured.
+
+        `report(fraction, words)` hears how far it is. The run goes on if this client leaves.
+        """
+        with self.events(f"{PEER}.{protocol}") as events:
+            run_id = self.command("run", protocol, None, **args)["run"]
+            for event in events:
+                if (result := heed(event, run_id, report)) is not None:
+                    return result
+        raise NotReady(f"{protocol}: the stream of events ended before the run did")
 
     def _refresh(self) -> None:
         self._do(self._talk.learn())
@@ -188,6 +201,17 @@ class AsyncLab(Verbs):
             socket.close()
         self._lanes.clear()
         self._context.term()
+
+    async def run(
+        self, protocol: str, /, report: Report | None = None, **args: Any
+    ) -> dict[str, Any]:
+        """Run an experiment procedure in the service and wait for what it measured."""
+        async with self.events(f"{PEER}.{protocol}") as events:
+            run_id = (await self.command("run", protocol, None, **args))["run"]
+            async for event in events:
+                if (result := heed(event, run_id, report)) is not None:
+                    return result
+        raise NotReady(f"{protocol}: the stream of events ended before the run did")
 
     async def _do(self, request: Request) -> Any:
         try:

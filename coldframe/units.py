@@ -22,7 +22,7 @@ _PREFIXES = {
 }  # fmt: skip
 _PREFIXED = ("K", "A", "V", "s", "m", "Ohm", "C", "W", "Hz", "Pa", "eV")
 _SPELLINGS = {
-    "ohm": "Ohm", "Ω": "Ohm", "°C": "degC", "celsius": "degC", "kelvin": "K",
+    "ohm": "Ohm", "°C": "degC", "celsius": "degC", "kelvin": "K",
     "e/A^2": "e/Å^2", "e-/Å²": "e/Å^2", "e-/A^2": "e/Å^2", "e/A2": "e/Å^2",
     "e/A^2/s": "e/Å^2/s", "e-/Å²/s": "e/Å^2/s", "e-/A^2/s": "e/Å^2/s", "e/A2/s": "e/Å^2/s",
     "l": "L", "litre": "L", "percent": "%",
@@ -44,7 +44,8 @@ def parse(text: str, unit: str) -> float:
         if unit == "K":
             raise BadRequest(f"{text!r}: say degC or K, e.g. {text.strip()}degC")
         given = unit
-    number = float(_convert(value, _SPELLINGS.get(given, given), unit))
+    given = _SPELLINGS.get(given, given).replace("Ω", "Ohm").replace("\u2126", "Ohm")
+    number = float(_convert(value, given, unit))
     if not math.isfinite(number):
         raise BadRequest(f"{text!r} is not a finite number")
     return number

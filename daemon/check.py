@@ -9,7 +9,7 @@ laboratory cannot live with needs hardware.
 from __future__ import annotations
 
 from coldframe.daemon.configuration import LoadedLab
-from coldframe.daemon.lab_checks import DOSE_SIGNALS, guard_settings
+from coldframe.daemon.lab_checks import guard_settings, signal_of
 from coldframe.daemon.lab_models import Lab
 from coldframe.daemon.rules import Rule
 from coldframe.daemon.show import Sheet
@@ -73,13 +73,7 @@ def _when(rule: Rule) -> str:
 
 def _reaction(lab: Lab, classes: dict[str, type[Driver]], rule: Rule, output: str) -> str:
     """The sum and its parts, in seconds."""
-    device, _, parameter = rule.signal.partition(".")
-    if lab.dose is not None and device == lab.dose.column and parameter in DOSE_SIGNALS:
-        poll = DOSE_SIGNALS[parameter][1] or 0.0
-    else:
-        poll = lab.device[device].poll.get(
-            parameter, classes[device].parameters[parameter].poll or 0.0
-        )
+    poll = signal_of(lab, classes, rule.signal)[1] or 0.0
     target, _, name = output.partition(".")
     safe = next(o.seconds for o in classes[target].outputs if o.name == name)
     parts = {

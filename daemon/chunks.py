@@ -46,7 +46,7 @@ def unpack(
     if deflated and mask == 0:
         try:
             shuffled = isal_zlib.decompress(stored)
-        except isal_zlib.error as error:
+        except isal_zlib.error as error:  # type: ignore[misc]  # the stub says an instance
             raise StorageError(f"chunk cannot be inflated: {error}") from None
         if len(shuffled) == expected:
             planes = np.frombuffer(shuffled, np.uint8).reshape(dtype.itemsize, -1)

@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import click
 import typer
 
 from coldframe import __version__
@@ -43,15 +42,9 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """Run one command line; returns the exit status."""
     try:
-        result = app(arguments, standalone_mode=False)
-    except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message())
-        return USAGE
-    except click.UsageError as error:
-        error.show()
-        return USAGE
-    except click.exceptions.Abort:
-        return FAILED
+        app(arguments)
+    except SystemExit as done:  # typer has printed what there was to say
+        return USAGE if done.code == 2 else int(done.code or 0)
     except ColdframeError as error:
         Out.error(error, as_json="--json" in arguments)
         if isinstance(error, ConfigurationError):
@@ -59,16 +52,16 @@ def run(arguments: list[str]) -> int:
         return RUNNING if isinstance(error, AlreadyRunning) else FAILED
     except KeyboardInterrupt:
         return FAILED
-    return result if isinstance(result, int) else 0
+    return 0
 
 
 @app.command()
-def serve(lab: LabFile, json: Json = False) -> int:
+def serve(lab: LabFile, json: Json = False) -> None:
     """The service: owns the instruments of LAB.toml until it is told to stop."""
     from coldframe.daemon.configuration import load
     from coldframe.daemon.service import Service
 
-    return Service(load(lab), as_json=json).run()
+    raise typer.Exit(Service(load(lab), as_json=json).run())
 
 
 @app.command()
@@ -103,7 +96,7 @@ def simulate(
         return
     chosen = [(n, v) for n, v in (("tcp", tcp), ("udp", udp), ("serial", serial)) if v is not None]
     if len(chosen) != 1:
-        raise click.UsageError("say where: --tcp PORT, --udp PORT or --serial LINK")
+        raise typer.BadParameter("say where: --tcp PORT, --udp PORT or --serial LINK")
     transport, where = chosen[0]
     simulation.instrument(
         what, transport, str(where), speed=speed, faults=tuple(fault or ()), as_json=json
@@ -115,12 +108,12 @@ def host(
     lab: LabFile,
     device: Annotated[list[str], typer.Argument(metavar="DEVICE …")],
     json: Json = False,
-) -> int:
+) -> None:
     """Device hosts for the named devices, dialling in to a service that runs."""
     from coldframe.daemon.configuration import load
     from coldframe.daemon.service import run_hosts
 
-    return run_hosts(load(lab), device)
+    raise typer.Exit(run_hosts(load(lab), device))
 
 
 @app.command()
@@ -130,11 +123,11 @@ def demo(
     ),
     speed: Annotated[float, typer.Option(help="scale the demonstration's speeds by this")] = 1.0,
     json: Json = False,
-) -> int:
+) -> None:
     """A simulated lab on loopback, the experiment of the README, a session file, a picture."""
     from coldframe.daemon.demo import run_demo
 
-    return run_demo(out, speed, Out(json))
+    raise typer.Exit(run_demo(out, speed, Out(json)))
 
 
 @app.command()
@@ -142,21 +135,21 @@ def replay(
     session: Session,
     speed: Annotated[float, typer.Option(help="1: as it was; 10: faster; 0: no waiting")] = 1.0,
     json: Json = False,
-) -> int:
+) -> None:
     """The same messages under the same topics, byte for byte."""
     from coldframe.daemon.replay import run_replay
 
-    return run_replay(session, speed, Out(json))
+    raise typer.Exit(run_replay(session, speed, Out(json)))
 
 
 @app.command()
-def verify(session: Session, json: Json = False) -> int:
+def verify(session: Session, json: Json = False) -> None:
     """Look for flipped bytes, gaps and streams of unequal length; exit 1 if there are any."""
     from coldframe.daemon import session_reader
 
     problems = session_reader.verify(session)
     Out(json).problems(session, [str(problem) for problem in problems])
-    return FAILED if problems else 0
+    raise typer.Exit(FAILED if problems else 0)
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as jsonlib
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -22,13 +23,16 @@ HERE = "tcp://127.0.0.1:5750"
 
 def add_to(app: typer.Typer) -> None:
     """Register every command of this module."""
-    for function in (status, describe, get, watch, abort, ack, reset, enable, note):
+    plain: tuple[Callable[..., None], ...] = (
+        status, describe, get, watch, abort, ack, reset, enable, note,
+    )  # fmt: skip
+    for function in plain:
         app.command()(function)
     # values and arguments may begin with a minus sign: -185degC is no option
-    for function in (set_, call, run):
-        app.command(
-            function.__name__.rstrip("_"), context_settings={"ignore_unknown_options": True}
-        )(function)
+    minus = {"ignore_unknown_options": True}
+    app.command("set", context_settings=minus)(set_)
+    app.command("call", context_settings=minus)(call)
+    app.command("run", context_settings=minus)(run)
     record = typer.Typer(help="Begin and end a session file.", no_args_is_help=True)
     record.command("start")(record_start)
     record.command("stop")(record_stop)

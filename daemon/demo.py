@@ -80,6 +80,7 @@ class Story:
         lab = self.lab
         self.out.say("Act one, cold.")
         self._session = Path(lab.record_start("demonstration")["file"])
+        lab.reset()  # a service starts with every rule in INIT: a person arms it
         for device in ("stage", "beam", "needle", "bias"):
             lab.enable(device)
         self._speed(COLD)
@@ -89,7 +90,7 @@ class Story:
         self._run("calibrate the dose", "calibrate_dose")
         self.truth.ask(do="load", specimen="lamella")
         lab.call("guard.specimen_mode", mode="cryo")
-        lab.call("guard.new_specimen", specimen="lamella", person=PERSON)
+        lab.call("guard.new_specimen", id="lamella")
         self._look_at_lamella()
         self._cold_bias()
         self._excursion()
@@ -145,7 +146,7 @@ class Story:
         lab.call("camera.stop")
         self._speed(COLD / 3)
         self._run("cold again", "cool_down", hold_s=60.0)
-        for rule in lab.tripped():
+        for rule in self._tripped():
             lab.ack(rule)
         lab.reset()
         lab.enable("beam")
@@ -167,7 +168,7 @@ class Story:
     def _particle(self, specimen: str) -> None:
         lab = self.lab
         self.truth.ask(do="load", specimen=specimen)
-        lab.call("guard.new_specimen", specimen=specimen, person=PERSON)
+        lab.call("guard.new_specimen", id=specimen)
         name = f"{specimen[9:-2]} nm coating"
         lab.set("camera.exposure", 0.5)
         lab.set("beam.spot", 6)  # a search dose
@@ -193,6 +194,15 @@ class Story:
             result: dict[str, Any] = self.lab.run(protocol, report=bar, **arguments)
             bar(1.0, "done")
         return result
+
+    def _tripped(self) -> list[str]:
+        """The rules that have tripped, by the guard's own readings: guard.il_03 is IL-03."""
+        readings = self.lab.snapshot("guard")["readings"]
+        return [
+            name.removeprefix("guard.").upper().replace("_", "-")
+            for name, reading in readings.items()
+            if str(reading["value"]).upper() == "TRIPPED"
+        ]
 
     def _speed(self, speed: float) -> None:
         self.lab.set("clock.speed", speed * self._scale)
@@ -259,7 +269,9 @@ def _wait_for(run_folder: Path, service: Child, out: Out) -> Plan:
 def _serves(plan: Plan) -> bool:
     try:
         with coldframe.connect(plan.tcp(plan.hub), timeout=1.0) as lab:
-            return lab.ready()
+            found = lab.command("describe")
+            there = {device["device"] for device in lab.describe()}
+            return set(found["expected"]) <= there
     except ColdframeError:
         return False
 

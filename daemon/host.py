@@ -49,6 +49,7 @@ log = structlog.get_logger()
 REGISTER_EVERY = 2.0  # s; hub and recorder may have been restarted, and then know nobody
 GRACE = 0.5  # s after connecting in which an output found on may wait for its first grant
 RETRY_SAFE = 1.0  # s between two tries at a safe state that could not be verified
+STOPPED = 50  # ms a wait may take too long before we say this process was stopped meanwhile
 LOOK_FOR_FRAMES = 0.01  # s between two looks at an instrument that sends by itself
 
 
@@ -126,11 +127,11 @@ class DeviceHost:
         self._hear_guard()
         self._keep_permits()
         self._hear_others()
+        self._introduce()  # before anything is said of the instrument, or nobody would believe it
         self._connect()
-        self._answer([reply] if (reply := self._orders.work()) is not None else [])
+        self._answer(self._orders.work())
         self._read()
         self._look_for_frames()
-        self._introduce()
         self._wait()
 
     def _hear_guard(self) -> None:
@@ -188,10 +189,11 @@ class DeviceHost:
         """
         if (ask := self._permits.ask()) is not None:
             self._lanes.send("guard", ask)
-        now = self._mono()
+        now, granted = self._mono(), self._permits.granted()
+        if granted:
+            self._grace_until = 0
         if not self._instrument.up or now < self._grace_until or now < self._retry_safe:
             return
-        granted = self._permits.granted()
         if self._instrument.owes_safe or self._instrument.loose(granted):
             loose = ", ".join(sorted(self._instrument.loose(granted))) or "an earlier order"
             verified, words = self._make_safe(f"no permit for {loose}")
@@ -235,20 +237,22 @@ class DeviceHost:
                 self._lanes.send(lane, Register(info=self._info))
 
     def _wait(self) -> None:
-        if len(self._orders):
-            return
+        if (len(self._orders) and not self._orders.held) or self._poller.poll(0):
+            return  # what lies there now may have come while the loop was busy
         wakes = [self._permits.wake_ns(), self._instrument.wake_ns()]
         if self._instrument.up and self._info.stream is not None:
             wakes.append(self._next_look)
-        remaining = (min(wakes) - self._mono()) / 1e6
-        if remaining > 0:
-            self._poller.poll(max(1, round(remaining)))
+        begin = self._mono()
+        remaining = max(1, round((min(wakes) - begin) / 1e6))
+        self._poller.poll(remaining)
+        if (self._mono() - begin) / 1e6 < remaining + STOPPED:
+            self._orders.drained()  # what woke us has only just come
 
     # parts of a turn -------------------------------------------------------------------
 
     def _make_safe(self, why: str) -> tuple[bool, str]:
         verified, words = self._instrument.make_safe(why)
-        self._retry_safe = self._mono() + round(RETRY_SAFE * NS)
+        self._retry_safe = 0 if verified else self._mono() + round(RETRY_SAFE * NS)
         log.warning("made safe", device=self.settings.name, why=why, verified=verified)
         return verified, words
 
@@ -263,8 +267,7 @@ class DeviceHost:
         self._lanes.send("guard", message)
 
     def _queue(self, relay: Relay, *, from_guard: bool) -> None:
-        refusal = self._orders.take(relay.command, from_guard=from_guard)
-        self._answer([] if refusal is None else [refusal])
+        self._answer(self._orders.take(relay.command, from_guard=from_guard))
 
     def _answer(self, replies: list[Reply]) -> None:
         for reply in replies:

@@ -5,16 +5,13 @@ from __future__ import annotations
 from pydantic import ValidationError
 
 from coldframe.daemon.lab_models import DeviceSettings, Lab
-from coldframe.daemon.rules import GuardSettings, Rule, for_devices
+from coldframe.daemon.rules import GuardSettings, Rule, derived_signals, for_devices
 from coldframe.drivers.base import Driver
 from coldframe.drivers.catalogue import driver
 from coldframe.errors import ColdframeError, ConfigurationError, OutOfRange
 from coldframe.units import parse
 
-DOSE_SIGNALS: dict[str, tuple[str, float | None]] = {  # what the guard's dose meter publishes
-    "dose_rate": ("e/Å^2/s", 0.1),
-    "dose": ("e/Å^2", 0.1),
-}
+DERIVED_POLL = 0.1  # s between two values of what the guard works out itself
 Problem = tuple[list[str | int], str]
 
 
@@ -115,7 +112,7 @@ def _check_rules(lab: Lab, classes: dict[str, type[Driver]]) -> list[Problem]:
                 problems.append((where, f"{entry.id}: no output {output}; there are {known}"))
             if isinstance(entry, Rule):
                 try:
-                    entry.check_signal(*_signal(lab, classes, entry.signal))
+                    entry.check_signal(*signal_of(lab, classes, entry.signal))
                 except ColdframeError as error:
                     problems.append((where, _first_line(error)))
     tripped = {output for rule in guard.rules for output in rule.trips}
@@ -127,11 +124,12 @@ def _check_rules(lab: Lab, classes: dict[str, type[Driver]]) -> list[Problem]:
     return problems
 
 
-def _signal(lab: Lab, classes: dict[str, type[Driver]], name: str) -> tuple[str, float | None]:
-    """Unit and poll period of a signal: a device's parameter, or one of the dose meter's."""
+def signal_of(lab: Lab, classes: dict[str, type[Driver]], name: str) -> tuple[str, float | None]:
+    """Unit and poll period of a signal: a device's parameter, or one the guard works out."""
     device, _, parameter = name.partition(".")
-    if lab.dose is not None and device == lab.dose.column and parameter in DOSE_SIGNALS:
-        return DOSE_SIGNALS[parameter]
+    derived = derived_signals(lab.dose, lab.cell, lab.ion)
+    if name in derived:
+        return derived[name], DERIVED_POLL
     if device not in classes:
         raise ConfigurationError(f"{name}: no device {device!r}; there are {', '.join(classes)}")
     declared = classes[device].parameters.get(parameter)

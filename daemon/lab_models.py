@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from coldframe.daemon.rules import (
     CellSettings,
@@ -92,7 +92,7 @@ class Lab(Settings):
     cell: CellSettings | None = None
     contact: ContactSettings | None = None
     ion: IonStepSettings | None = None
-    metadata: dict[str, dict[str, str | float | int | bool]] = Field(
+    metadata: dict[str, dict[str, JsonValue]] = Field(
         default_factory=dict, description="sample, transfer, … as they go into every session file"
     )
     world: Truth = Field(default_factory=Truth, description="the truth of a simulated laboratory")

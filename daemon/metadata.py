@@ -72,10 +72,8 @@ def merge(base: Given, more: Any) -> Given:
 
 def complete(given: Given) -> Given:
     """Every mandatory field, those that nobody gave as "unknown: not given"; extra ones kept."""
-    return {
-        section: dict.fromkeys(names, NOT_GIVEN) | given.get(section, {})
-        for section, names in FIELDS.items()
-    }
+    unknown: Given = {section: dict.fromkeys(names, NOT_GIVEN) for section, names in FIELDS.items()}
+    return {section: unknown[section] | given.get(section, {}) for section in FIELDS}
 
 
 def missing(given: Given) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from coldframe.daemon.session_reader import SessionData
+from coldframe.daemon.session_data import SessionData
 from coldframe.protocols.outline import find_outline
 from coldframe.units import ZERO_CELSIUS
 
@@ -59,7 +59,7 @@ def draw(session: Path, target: Path) -> Path:
 
     columns = 1 + len(runs)
     figure = pyplot.figure(figsize=(4.5 + 3.6 * len(runs), 10.5), layout="constrained")
-    rows = figure.subfigures(2, 1, height_ratios=[1, 3.6])
+    rows: Any = figure.subfigures(2, 1, height_ratios=[1, 3.6])
     _draw_frames(rows[0], thumbnails, start)
     axes = rows[1].subplots(
         5, columns, sharex="col", squeeze=False, width_ratios=[1.3] + [1.0] * len(runs)

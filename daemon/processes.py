@@ -25,6 +25,27 @@ def main(arguments: list[str]) -> int:
     return PROCESSES[name](Plan.read(Path(plan)), rest)
 
 
+def _guard(plan: Plan, rest: list[str]) -> int:
+    from coldframe.daemon.guard import run_guard
+
+    return run_guard(plan)
+
+
+def _lasthand(plan: Plan, rest: list[str]) -> int:
+    from coldframe.daemon.configuration import load
+    from coldframe.daemon.lasthand import Port, run_lasthand
+
+    lab = load(plan.lab_file).lab
+    if plan.guard.simulated:
+        _stand_in()
+    ports = {
+        name: Port(kind, plan.addresses[name], lab.device[name].model, lab.device[name].options)
+        for name, kind in lab.drivers().items()
+        if kind.outputs
+    }
+    return run_lasthand(ports, plan.inner("guard"))
+
+
 def _hub(plan: Plan, rest: list[str]) -> int:
     from coldframe.daemon.configuration import load
     from coldframe.daemon.hub import HubSettings, run_hub
@@ -52,6 +73,28 @@ def _hub(plan: Plan, rest: list[str]) -> int:
     )
 
 
+def _recorder(plan: Plan, rest: list[str]) -> int:
+    from coldframe.daemon.configuration import load
+    from coldframe.daemon.recorder import RecorderSettings, run_recorder
+
+    loaded = load(plan.lab_file)
+    record = loaded.lab.record
+    return run_recorder(
+        RecorderSettings(
+            lane=plan.inner("recorder"),
+            hub=plan.inner("hub"),
+            folder=plan.sessions,
+            lab=plan.name,
+            simulated=plan.guard.simulated,
+            configuration=loaded.text,
+            metadata=loaded.lab.metadata,
+            compression=record.compression,
+            reserve_bytes=round(record.reserve_mb * 1e6),
+            clock=plan.clock,
+        )
+    )
+
+
 def _hosts(plan: Plan, rest: list[str]) -> int:
     from coldframe.daemon.configuration import load
     from coldframe.daemon.host import HostSettings, run_hosts
@@ -59,6 +102,8 @@ def _hosts(plan: Plan, rest: list[str]) -> int:
 
     lab = load(plan.lab_file).lab
     classes = lab.drivers()
+    if plan.guard.simulated:
+        _stand_in()
     return run_hosts(
         [
             HostSettings(
@@ -80,6 +125,30 @@ def _hosts(plan: Plan, rest: list[str]) -> int:
     )
 
 
+def _stand_in() -> None:
+    """Where an instrument has no wire, its vendor's calls are imitated: drivers import no
+    simulator, so whoever starts them puts the stand-in there."""
+    from coldframe.drivers.pyjem import PyJem
+    from coldframe.simulators import pyjem_calls
+
+    PyJem.calls = staticmethod(pyjem_calls.tem3)
+
+
+def _lasthand(plan: Plan, rest: list[str]) -> int:
+    from coldframe.daemon.configuration import load
+    from coldframe.daemon.lasthand import Port, run_lasthand
+
+    lab = load(plan.lab_file).lab
+    if plan.guard.simulated:
+        _stand_in()
+    ports = {
+        name: Port(kind, plan.addresses[name], lab.device[name].model, lab.device[name].options)
+        for name, kind in lab.drivers().items()
+        if kind.outputs
+    }
+    return run_lasthand(ports, plan.inner("guard"))
+
+
 def _runner(plan: Plan, rest: list[str]) -> int:
     from coldframe.daemon.runner import run_protocol
 
@@ -88,7 +157,11 @@ def _runner(plan: Plan, rest: list[str]) -> int:
 
 
 PROCESSES: dict[str, Main] = {
+    "guard": _guard,
+    "lasthand": _lasthand,
+    "lasthand": _lasthand,
     "hub": _hub,
+    "recorder": _recorder,
     "hosts": _hosts,
     "runner": _runner,
 }

@@ -21,9 +21,9 @@ from coldframe.daemon.plan import Plan
 from coldframe.daemon.stamps import Stamps
 from coldframe.errors import ColdframeError
 from coldframe.protocols.catalogue import check_arguments, find
+from coldframe.runs import PEER
 
 log = structlog.get_logger()
-PEER = "run"  # its name at the hub
 EVERY = 0.1  # s between two reports of progress
 
 

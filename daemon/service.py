@@ -18,6 +18,7 @@ from types import FrameType
 
 import structlog
 import zmq
+from pydantic import JsonValue
 
 from coldframe.daemon import logs, simulation
 from coldframe.daemon.children import Child, end_all
@@ -155,10 +156,8 @@ class Service:
                     return False
             found = hub.ask(Command(id=new_id(), do="describe"), 0.5)
             there = guard.ask(Command(id=new_id(), do="describe"), 0.5)
-            if found is not None and there is not None and isinstance(found.value, dict):
-                devices = found.value.get("devices")
-                if isinstance(devices, dict) and set(self._lab.device) <= set(devices):
-                    return True
+            if there is not None and found is not None and set(self._lab.device) <= _names(found):
+                return True
             time.sleep(0.05)
         if not self._stop:
             log.error("not ready in time", seconds=START_LIMIT)
@@ -225,7 +224,7 @@ class Service:
             reply = failure(command.id, error)
         inner.send(Answer(reply=reply).encode())
 
-    def _order(self, command: Command) -> dict[str, str]:
+    def _order(self, command: Command) -> JsonValue:
         """Start a run; the only order there is for the service."""
         if command.do != "run":
             raise BadRequest(f"{command.do!r}: a run can be started and aborted, no more yet")
@@ -263,7 +262,8 @@ class Service:
     def _stages(self) -> Iterator[list[Child]]:
         children = self._children
         yield [child for name, child in children.items() if name.startswith("host ")]
-        for name in ("recorder", "hub", "guard", "lasthand"):
+        # the guard goes before the silence of the hosts that have ended would be a trip
+        for name in ("guard", "recorder", "hub", "lasthand"):
             if name in children:
                 yield [children[name]]
 
@@ -300,6 +300,14 @@ def run_hosts(loaded: LoadedLab, devices: list[str]) -> int:
             f"no service of {loaded.lab.lab.name} runs here: start `coldframe serve` first"
         )
     return processes.main(["hosts", str(plan_file), *devices])
+
+
+def _names(described: Reply) -> set[str]:
+    """The devices the hub knows."""
+    value = described.value
+    devices = value.get("devices") if isinstance(value, dict) else None
+    found = devices if isinstance(devices, list) else []
+    return {str(each["device"]) for each in found if isinstance(each, dict)}
 
 
 def _ports(*wanted: int) -> list[int]:

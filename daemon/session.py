@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import h5py
 import numpy as np
@@ -63,7 +63,7 @@ class Stream(NamedTuple):
 
     def __len__(self) -> int:
         """Rows that are complete: the shortest part counts."""
-        return min(self.group[part].shape[0] for part in self.parts)
+        return int(min(self.group[part].shape[0] for part in self.parts))
 
 
 class Session:
@@ -93,7 +93,7 @@ class Session:
         self.start_ns = int(self.entry.attrs["start_ns"])
         self.simulated = bool(self.entry.attrs["simulated"])
 
-    def __enter__(self) -> Session:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -156,9 +156,11 @@ class Session:
             if beside.exists():
                 yield from read(beside)
 
-    def records(self, kind: str) -> Iterator[dict[str, Any]]:
-        """The recorder's own lines of one kind: gap, restart, refused, boot."""
-        return (line.record for line in map(parse, self.journal()) if line.kind == kind)
+    def records(self, *kinds: str) -> Iterator[Line]:
+        """The recorder's own lines: begin, end, gap, restart, refused; all, or those kinds."""
+        for line in map(parse, self.journal()):
+            if line.kind != "message" and (not kinds or line.kind in kinds):
+                yield line
 
     # ---- every message ----------------------------------------------------------------
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -11,9 +10,9 @@ from typing import NamedTuple
 import h5py
 
 from coldframe.daemon import layout, metadata, packing
-from coldframe.daemon.chunks import crc32
+from coldframe.daemon.columns import column_crc
 from coldframe.daemon.session import BLOCK, Session, Stream
-from coldframe.daemon.session_journal import flaws, parse
+from coldframe.daemon.session_journal import Line, flaws, parse
 from coldframe.errors import ColdframeError, StorageError
 from coldframe.messages import header_of
 
@@ -26,15 +25,6 @@ class Problem(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.where}: {self.text}"
-
-
-class _Numbers:
-    """The sequence numbers of one stream, in recorded order, and what explains their holes."""
-
-    def __init__(self) -> None:
-        self.next: int | None = None
-        self.holes: list[tuple[int, int]] = []  # first missing, how many
-        self.restarts = 0
 
 
 def verify(path: Path | str) -> list[Problem]:
@@ -99,7 +89,7 @@ def _columns(stream: Stream) -> Iterator[Problem]:
         try:
             crc = 0
             for start in range(0, len(dataset), BLOCK):
-                crc = crc32(dataset[start : start + BLOCK].tobytes(), crc)
+                crc = column_crc(dataset[start : start + BLOCK], crc)
         except OSError as error:
             yield Problem(f"{_where(stream)}/{part}", f"cannot be read: {error}")
             continue
@@ -118,37 +108,51 @@ def _journal(session: Session) -> Iterator[Problem]:
 
 
 def _numbers(session: Session) -> Iterator[Problem]:
-    """Holes in the numbering must be the recorded gaps, no more and no fewer."""
-    streams: dict[str, _Numbers] = defaultdict(_Numbers)
-    restarts: dict[tuple[str, int], int] = defaultdict(int)
-    for record in session.records("restart"):
-        restarts[record["stream"], record["to"]] += 1
+    """Each stream's numbers go on one by one, but for gaps and restarts that are written down."""
+    due: dict[str, int] = {}
+    records = session.records()
+    record = next(records, None)
     try:
         for message in session.messages(payloads=False):
-            key = message.topic.decode().strip()
-            numbers = streams[key]
+            while record is not None and record.arrival < message.arrival:
+                yield from _follow(record, due)
+                record = next(records, None)
+            stream = message.topic.decode().strip()
             seq = header_of(message.topic, message.header).seq
-            if numbers.next is not None and seq != numbers.next:
-                if restarts[key, seq] > 0:
-                    restarts[key, seq] -= 1
-                elif seq > numbers.next:
-                    numbers.holes.append((numbers.next, seq - numbers.next))
-                else:
-                    yield Problem(key, f"seq goes from {numbers.next - 1} back to {seq}")
-            numbers.next = seq + 1
+            expected = due.get(stream, seq)
+            if seq > expected:
+                count = seq - expected
+                yield Problem(
+                    stream, f"{count} messages from seq {expected} are lost, and no gap is recorded"
+                )
+            elif seq < expected:
+                yield Problem(stream, f"seq {seq} comes where {expected} is due")
+            due[stream] = seq + 1
+        while record is not None:
+            yield from _follow(record, due)
+            record = next(records, None)
     except ColdframeError as error:
         yield Problem(str(session.path), str(error))
-    said: dict[str, list[tuple[int, int]]] = defaultdict(list)
-    for gap in session.records("gap"):
-        said[gap["stream"]].append((gap["first"], gap["count"]))
-    for key, numbers in streams.items():
-        for first, count in numbers.holes:
-            if (first, count) in said[key]:
-                said[key].remove((first, count))
-            else:
-                yield Problem(
-                    key, f"{count} messages from seq {first} are missing, and no gap is recorded"
-                )
+
+
+def _follow(line: Line, due: dict[str, int]) -> Iterator[Problem]:
+    """What the recorder wrote about the numbering changes what is due."""
+    said = line.record
+    if line.kind == "begin":
+        due.update(said["next"])
+    elif line.kind == "restart":
+        due[said["stream"]] = said["seq"]
+    elif line.kind == "gap":
+        expected = due.get(said["stream"], said["first"])
+        if expected != said["first"]:
+            text = f"a gap from seq {said['first']} is recorded where {expected} is due"
+            yield Problem(said["stream"], text)
+        due[said["stream"]] = said["first"] + said["count"]
+    elif line.kind == "end":
+        for stream, number in said["next"].items():
+            if due.get(stream, number) != number:
+                text = f"ended before seq {number}, and {due[stream]} is due"
+                yield Problem(stream, text)
 
 
 def _texts(session: Session) -> Iterator[Problem]:

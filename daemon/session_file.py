@@ -76,6 +76,7 @@ class _Stack:
         self.nbytes = int(np.prod(self.shape)) * self.dtype.itemsize
         self.rows = Rows(group, ARRAY_COLUMNS)
         self.data: h5py.Dataset = group["data"]
+        self._doubtful = False
 
     def bind(self, file: h5py.File) -> None:
         self.rows.bind(file[self.path])
@@ -83,9 +84,17 @@ class _Stack:
 
     def write(self, chunk: Chunk) -> None:
         """The next chunk. Direct: the frame is not copied, the filters do not run again."""
+        if self._doubtful:
+            file = self.data.file
+            self.data.id._close()
+            self.data = file[self.path]["data"]
         index = self.rows.count
+        # until it succeeds: after a failed write HDF5 takes the chunk for indexed, which it is not,
+        # and only a dataset opened anew knows better
+        self._doubtful = True
         self.data.id.set_extent((index + 1, *self.shape))
         self.data.id.write_direct_chunk((index, *[0] * len(self.shape)), chunk.data, chunk.mask)
+        self._doubtful = False
 
 
 @dataclass
@@ -161,6 +170,8 @@ class SessionFile:
         for rows in self._all_rows():
             rows.flush()
         self._file.flush()
+        for rows in self._all_rows():
+            rows.confirm()
         self.journal.flush()
 
     @property
@@ -319,6 +330,9 @@ class SessionFile:
         self._drain(0)
         for rows in self._all_rows():
             rows.flush()
+        self._file.flush()
+        for rows in self._all_rows():
+            rows.confirm()
         self._file.close()
         self._file = h5py.File(self.path, "r+", libver=("v110", "v110"), locking=False)
         create()

@@ -44,7 +44,7 @@ def info(path: Path | str) -> dict[str, Any]:
             "devices": {d.device: f"{d.model}, {d.identity}" for d in session.devices()},
             "events": events,
             "notes": notes,
-            "gaps": list(session.records("gap")),
+            "gaps": [line.record for line in session.records("gap")],
             "metadata": session.metadata(),
         }
 

@@ -115,7 +115,8 @@ class Parameter(Generic[V]):
         """`value` as this parameter's kind and within the instrument's limits, or the error that
         names parameter, value and limit. Nothing is clipped."""
         checked: V = coerce(self.kind, value, where)
-        if self.limits is not None and not self.limits[0] <= checked <= self.limits[1]:
+        number: Any = checked
+        if self.limits is not None and not self.limits[0] <= number <= self.limits[1]:
             low, high = (show(limit, self.unit) for limit in self.limits)
             raise OutOfRange(f"{where}: {show(checked, self.unit)} is outside {low} … {high}")
         if self.choices is not None and checked not in self.choices:

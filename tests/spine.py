@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -12,9 +13,12 @@ import numpy as np
 import zmq
 
 from coldframe.clock import Clock, SharedClock, SystemClock
+from coldframe.daemon.guard import Guard as Journalled
+from coldframe.daemon.guard import GuardAddresses
 from coldframe.daemon.host import DeviceHost, HostSettings
 from coldframe.daemon.hub import Hub, HubSettings
 from coldframe.daemon.lanes import dealer, inner_router
+from coldframe.daemon.rules import GuardSettings
 from coldframe.daemon.switchboard import Expected
 from coldframe.drivers.base import Driver, Output, Parameter, Sample, Stream, command, retry_safe
 from coldframe.drivers.links import Dialect, LineLink, open_wire
@@ -22,6 +26,7 @@ from coldframe.errors import Disconnected, InstrumentError, Interlocked
 from coldframe.messages import (
     Answer,
     Ask,
+    DeviceInfo,
     Grant,
     Message,
     Register,
@@ -209,13 +214,18 @@ class Guard(threading.Thread):
         poller = zmq.Poller()
         poller.register(self._socket, zmq.POLLIN)
         poller.register(self._hub, zmq.POLLIN)
+        info = DeviceInfo(
+            device="guard", model="guard", role="", identity="", simulated=True, boot="g", pid=0
+        )
+        self._hub.send(Register(info=info).encode())
         while not self._end.is_set():
             for socket, _ in poller.poll(10):
                 frames = socket.recv_multipart()
                 self._hear_hub(frames[0]) if socket is self._hub else self._hear(frames)
             while self._out:
                 device, message = self._out.pop(0)
-                self._socket.send_multipart([device.encode(), message.encode()])
+                with contextlib.suppress(zmq.ZMQError):  # no such host
+                    self._socket.send_multipart([device.encode(), message.encode()])
         self._socket.close()
         self._hub.close()
 
@@ -239,8 +249,9 @@ class Guard(threading.Thread):
                 self.send(message.device, Grant(boot=message.boot, n=message.n, granted=granted))
 
     def _hear_hub(self, data: bytes) -> None:
-        relay = control(data, Relay)
-        assert isinstance(relay, Relay)
+        relay = control(data, Relay, Registered)
+        if not isinstance(relay, Relay):
+            return
         command = relay.command
         self.commands.append(command)
         if command.do not in ("set", "call"):
@@ -250,6 +261,27 @@ class Guard(threading.Thread):
         else:
             error = Interlocked(f"{command.name}: IL-00 is tripped")
             self._hub.send(Answer(reply=failure(command.id, error)).encode())
+
+
+class RealGuard(threading.Thread):
+    """The service's own guard, in a thread of the test."""
+
+    def __init__(
+        self, context: zmq.Context[Any], folder: Path, settings: GuardSettings, clock: Clock
+    ):
+        super().__init__(name="guard")
+        inner = {name: f"ipc://{folder}/{name}" for name in ("guard", "hub", "recorder")}
+        addresses = GuardAddresses(
+            inner["guard"], "tcp://127.0.0.1:*", inner["hub"], inner["recorder"]
+        )
+        self.it = Journalled(settings, addresses, folder / "guard.journal", clock, context)
+
+    def run(self) -> None:
+        self.it.run()
+
+    def stop(self) -> None:
+        self.it.stop()
+        self.join(5)
 
 
 class Recorder(threading.Thread):
@@ -290,36 +322,53 @@ class Recorder(threading.Thread):
 class Spine:
     """Hub, guard and recorder in threads, hosts as they are added; ends what it started."""
 
-    def __init__(self, folder: Path, *, simulated: bool = True, guard: bool = True):
+    def __init__(self, folder: Path, *, simulated: bool = True, rules: GuardSettings | None = None):
         self.folder, self.simulated = folder, simulated
         self.context: zmq.Context[Any] = zmq.Context()
         self.clock_file = folder / "clock" if simulated else None
         self._clock: Clock = (
             SharedClock.create(self.clock_file) if self.clock_file else SystemClock()
         )
-        settings = HubSettings(
+        self.real_guard: RealGuard | None = None
+        self.guard: Guard | None = None
+        if rules is not None:
+            self.real_guard = RealGuard(self.context, folder, rules, self._clock)
+        else:
+            self.guard = Guard(self.context, folder)
+        self._hub_settings = HubSettings(
             lab="bench",
             expected={
                 "lamp": Expected("lamp", "Lamp"),
+                "stage": Expected("lakeshore336", "Thermostat"),
+                "guard": Expected("guard"),
                 "eye": Expected("eye", "FrameSource"),
                 "ghost": Expected("lamp", "Lamp"),
             },
             inner=f"ipc://{folder}/hub",
             commands="tcp://127.0.0.1:*",
             streams="tcp://127.0.0.1:*",
+            guard=self.real_guard.it.clients if self.real_guard else "tcp://127.0.0.1:5752",
             simulated=simulated,
             clock=self.clock_file,
         )
-        self.hub = Hub(settings, self.context)
-        self.guard = Guard(self.context, folder) if guard else None
+        self.hub = Hub(self._hub_settings, self.context)
         self.recorder = Recorder(self.context, folder)
-        self._parts: list[Any] = [self.recorder] + ([self.guard] if self.guard else [])
+        self._parts: list[Any] = [self.recorder, self.guard or self.real_guard]
         for part in self._parts:
             part.start()
         self._threads = [threading.Thread(target=self.hub.run, name="hub")]
         self._threads[0].start()
+        wait(lambda: "guard" in self.hub.board.devices)
         self.hosts: list[DeviceHost] = []
         self.failures: list[BaseException] = []
+
+    def restart_hub(self) -> None:
+        """As after a crash: nothing is remembered."""
+        self.hub.stop()
+        self._threads[0].join(5)
+        self.hub = Hub(self._hub_settings, self.context)
+        self._threads[0] = threading.Thread(target=self.hub.run, name="hub")
+        self._threads[0].start()
 
     @property
     def address(self) -> str:

@@ -454,11 +454,10 @@ def test_a_missing_number_without_a_recorded_gap_is_found(writer: Writer) -> Non
 
 
 def test_a_recorded_gap_is_no_problem(writer: Writer) -> None:
-    for seq in (0, 1, 4, 5):
-        writer.put("reading", reading("stage.temperature", seq, 1.0))
-    writer.file.record(
-        5000, "gap", stream="reading stage.temperature", first=2, count=2, reason="x"
-    )
+    writer.put("reading", reading("stage.temperature", 1, 1.0))
+    gap = {"stream": "reading stage.temperature", "first": 2, "count": 2, "reason": "x"}
+    writer.file.record(1000, "gap", **gap)
+    writer.put("reading", reading("stage.temperature", 4, 1.0))
     writer.finish()
 
     assert verify(writer.path) == []
