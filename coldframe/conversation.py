@@ -119,12 +119,16 @@ class Conversation:
         described = self.lab["devices"]
         known = [decode(DeviceInfo, json.dumps(each).encode()) for each in described]
         self.devices = {each.device: each for each in known}
+        self._take_addresses(self.lab.get("addresses", {}))
+        return described
+
+    def _take_addresses(self, said: Mapping[str, str]) -> None:
+        """The hub knows its neighbours' ports, we know how its machine is reached."""
         host, _ = _host_and_port(self.addresses.hub)
         for lane, told in self._told.items():
-            port = urlsplit(self.lab.get("addresses", {}).get(lane, "")).port
-            if port and not told:  # the hub knows its neighbours' ports, we how to reach the host
+            port = urlsplit(said.get(lane, "")).port
+            if port and not told:
                 self.addresses = self.addresses._replace(**{lane: f"tcp://{host}:{port}"})
-        return described
 
     def describe(self, name: str) -> Request:
         """All devices as a list, or one device, parameter or command."""
@@ -210,8 +214,7 @@ class Conversation:
         if not self.lab and not self._told["guard"]:
             try:
                 command = Command(id=new_id(), do="describe")
-                said = _value((yield Ask("hub", command, _QUICK)))["addresses"]["guard"]
-                self.addresses = self.addresses._replace(guard=said)
+                self._take_addresses(_value((yield Ask("hub", command, _QUICK)))["addresses"])
             except (ColdframeError, KeyError, TypeError):
                 pass  # the hub does not matter now: the usual port it is
         return (yield from self.ask("abort", args={"reason": reason}, lane="guard"))

@@ -135,6 +135,17 @@ class Switchboard:
             raise NotReady(f"{device}: its host has not registered yet; ask again, or see `status`")
         raise UnknownName(f"no device {device!r}; {near(device, self.expected)}")
 
+    def describe(self, name: str) -> dict[str, Any]:
+        """One device, parameter or command, as its host registered it."""
+        info = self.device(name)
+        member = name.partition(".")[2]
+        if not member:
+            return info.model_dump(mode="json")
+        members = {each.name: each for each in (*info.commands, *info.parameters)}
+        if member not in members:
+            raise UnknownName(f"{info.device} has no {member!r}; {near(member, members)}")
+        return members[member].model_dump(mode="json")
+
     def latest(self, command: Command) -> Any:
         """The value that answers this `get` from memory; None when the device must be asked."""
         last = self.readings.get(command.name)

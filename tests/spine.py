@@ -85,6 +85,7 @@ class Lamp(Driver):
     )
     lit = Parameter(bool, read="ON?", poll=0.03)
     unstable = Parameter(float, unit="W")
+    secret = Parameter(int, write="SECRET {value}", hazard="neutral")
 
     def open(self) -> None:
         dialect = Dialect(recognise=r"ACME,.*", timeout=0.1)
