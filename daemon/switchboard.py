@@ -11,6 +11,7 @@ from coldframe.daemon.checks import check, near
 from coldframe.errors import BadRequest, Busy, NotReady, TooLate, UnknownName
 from coldframe.messages import (
     Command,
+    CommandInfo,
     DeviceInfo,
     Event,
     Header,
@@ -141,7 +142,8 @@ class Switchboard:
         member = name.partition(".")[2]
         if not member:
             return info.model_dump(mode="json")
-        members = {each.name: each for each in (*info.commands, *info.parameters)}
+        both: list[ParameterInfo | CommandInfo] = [*info.commands, *info.parameters]
+        members = {each.name: each for each in both}
         if member not in members:
             raise UnknownName(f"{info.device} has no {member!r}; {near(member, members)}")
         return members[member].model_dump(mode="json")
