@@ -56,6 +56,7 @@ class Process:
 
     pid: int
     handle: int  # pidfd: cannot come to mean another process
+    ours: bool  # started by the service, so ours to kill
     devices: dict[str, str] = field(default_factory=dict)
 
 
@@ -70,6 +71,7 @@ class LastHand:
         parent_pid: int,
     ):
         self._ports, self._parent = ports, parent_pid
+        self._service = os.pidfd_open(parent_pid)
         self._socket = dealer(context, NAME, guard)
         self._processes: dict[int, Process] = {}  # by pidfd
         self._securing: dict[str, tuple[threading.Event, threading.Thread]] = {}
@@ -81,16 +83,20 @@ class LastHand:
         self._stop = True
 
     def run(self) -> None:
-        """Watch until told to stop."""
+        """Watch until told to stop, or until the service and all its hosts are gone."""
         poller = zmq.Poller()
         poller.register(self._socket, zmq.POLLIN)
-        tell = 0.0
+        poller.register(self._service, zmq.POLLIN)
+        tell, orphaned = 0.0, False
         try:
-            while not self._stop:
+            while not self._stop and not (orphaned and self._idle()):
                 if time.monotonic() >= tell:
                     tell = time.monotonic() + TELL_S
                     self._tell(Watching(boots=self._boots()))
                 ready = dict(poller.poll(TURN_MS))
+                if ready.pop(self._service, None):
+                    poller.unregister(self._service)
+                    orphaned = True
                 for handle in [handle for handle in ready if isinstance(handle, int)]:
                     poller.unregister(handle)
                     self._died(self._processes.pop(handle))
@@ -105,7 +111,7 @@ class LastHand:
 
     def _hear(self) -> list[int]:
         """Everything the guard has sent; returns the handles of processes that are new."""
-        new = []
+        new: list[int] = []
         while True:
             try:
                 frames = self._socket.recv_multipart(zmq.NOBLOCK)
@@ -137,7 +143,8 @@ class LastHand:
         except ProcessLookupError:
             self._secure(device, "its host had died before it could be watched")
             return None
-        self._processes[handle] = Process(message.pid, handle, {device: message.boot})
+        ours = _parent_of(message.pid) == self._parent
+        self._processes[handle] = Process(message.pid, handle, ours, {device: message.boot})
         return handle
 
     def _take_over(self, message: Takeover) -> None:
@@ -145,7 +152,7 @@ class LastHand:
         for process in self._processes.values():
             if process.devices.get(message.device) != message.boot:
                 continue
-            if _parent_of(process.pid) != self._parent:
+            if not process.ours:
                 words = f"process {process.pid} is not the service's own: not killed"
                 self._tell(_secured(message.device, False, words))
                 return
@@ -162,6 +169,8 @@ class LastHand:
     # ---- what it does ------------------------------------------------------------------------
 
     def _secure(self, device: str, why: str) -> None:
+        if device in self._securing and self._securing[device][1].is_alive():
+            return
         log.warning("takes over", device=device, why=why)
         cancelled = threading.Event()
         thread = threading.Thread(
@@ -205,6 +214,10 @@ class LastHand:
     def _boots(self) -> list[str]:
         return [boot for process in self._processes.values() for boot in process.devices.values()]
 
+    def _idle(self) -> bool:
+        working = any(thread.is_alive() for _, thread in self._securing.values())
+        return not self._processes and not working and self._results.empty()
+
     def _report(self) -> None:
         while not self._results.empty():
             result = self._results.get()
@@ -220,7 +233,7 @@ class LastHand:
             cancelled.set()
             thread.join(5)
         self._report()
-        for handle in self._processes:
+        for handle in (*self._processes, self._service):
             os.close(handle)
         self._socket.close()
 

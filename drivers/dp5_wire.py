@@ -1,8 +1,8 @@
 """Packets of an Amptek DP5 or PX5: `F5 FA PID1 PID2 LEN LEN data CHK CHK`, and what is in them.
 
-From the DP5 Programmer's Guide (packets ch. 4, status block ch. 4.2) and instruments.md 5.5: length
-and checksum are big-endian, all bytes and the checksum add up to zero in 16 bits, counts are three
-little-endian bytes. Nothing here touches a socket.
+From the DP5 Programmer's Guide (packets ch. 4, status block ch. 4.2): length and checksum are
+big-endian, all bytes and the checksum add up to zero in 16 bits, counts are three little-endian
+bytes. Nothing here touches a socket.
 """
 
 from __future__ import annotations

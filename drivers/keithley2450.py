@@ -35,7 +35,7 @@ DIALECT = Dialect(recognise=r"KEITHLEY INSTRUMENTS[^,]*,MODEL 2450,[^,]+,[^,]+")
 NOT_A_NUMBER = 9.9e37  # SCPI's overflow and, a little above, its not-a-number
 TOLERANCE = 1e-5  # relative, of a setting read back in seven digits
 PAIR_AGE = 0.05  # s for which one READ serves voltage and current
-SECURE = b":OUTP:VOLT:SMOD HIMP\n:OUTP:CURR:SMOD HIMP\n:OUTP OFF\n"
+SECURE = (":OUTP:VOLT:SMOD HIMP", ":OUTP:CURR:SMOD HIMP", ":OUTP OFF")
 SOURCES = {"voltage": "VOLT", "current": "CURR"}
 
 
@@ -341,7 +341,8 @@ class Keithley2450(Driver):
             self.open()
         link = self._wire()
         try:
-            link.wire.write(SECURE)  # without asking first: orders need no link in step
+            for order in SECURE:
+                link.shout(order)
             self._clean = False  # a refused order is judged by the read-back, not by the queue
             off = not parse(bool, self.ask(":OUTP?"), f"{self.name}.output")
             return off and self._open_when_off()

@@ -23,6 +23,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from coldframe.errors import BadRequest, ConfigurationError, Disconnected, Garbled, Silence
 
+NEVER = 5.0  # s; an answer that has not come by then will not come
 BUFFER_LIMIT = 65536  # bytes; more than this without an end of line is not an answer
 
 
@@ -265,8 +266,8 @@ class LineLink:
         self._patience = max(0.5, 2 * dialect.timeout)
         self._buffer = b""
         self._in_step = True
-        self._probes_owed = 0  # asked for, not answered yet
-        self._strays = 0  # probes given up, whose answers may still come
+        self._owed: list[float] = []  # when each probe was sent that was not answered yet
+        self._strays = 0  # how many of them are older than the last question
         self._quiet_until = 0.0
 
     def tell(self, text: str) -> None:
@@ -282,7 +283,7 @@ class LineLink:
             self._quiet()
         except Garbled:
             pass  # it talks on; it is told all the same
-        self._in_step = False
+        self._in_step, self._strays = False, len(self._owed)
         self._write(text.encode(self.dialect.encoding) + self.dialect.write_end)
 
     def ask(self, text: str, timeout: float | None = None) -> str:
@@ -293,8 +294,11 @@ class LineLink:
         """
         self._send(text)
         answer = self.read_line(timeout, text)
-        if self._strays and text != self.dialect.probe and self._identity.fullmatch(answer):
-            self._strays -= 1
+        if answer == text:
+            self._in_step = False
+            raise Garbled(f"{text} came back as its own answer: the instrument echoes")
+        if self._strays and text != self.dialect.probe and self._identity.search(answer):
+            self._answered()
             self._in_step = False
             raise Garbled(f"{text} → {answer!r}: that answers an earlier {self.dialect.probe}")
         return answer
@@ -366,17 +370,21 @@ class LineLink:
     def _fall_into_step(self) -> None:
         """Ask who is there, and throw away all that comes before the answer to that.
 
-        Instruments answer in order, so behind the identity nothing old can follow. Probes that
-        were answered late are counted: each must be back, or the line quiet for the time of an
-        answer; one that still comes after that is known by its looks (`ask`).
+        Instruments answer in order, so behind the answer to a probe that was sent after the last
+        question nothing old can follow but answers to other probes, and those are known by their
+        looks. Which probe an identity answers is not: it counts for the oldest that may still be
+        answered, until the line is quiet.
         """
         probe = self.dialect.probe
         self._quiet()
+        now = time.monotonic()
+        while self._owed and self._owed[0] < now - NEVER:
+            self._answered()
         self._write(probe.encode(self.dialect.encoding) + self.dialect.write_end)
-        self._probes_owed += 1
+        self._owed.append(now)
         recognised = False
         deadline = time.monotonic() + self._patience
-        while self._probes_owed:
+        while self._owed:
             left = deadline - time.monotonic()
             try:
                 line = self.read_line(max(left, 0.0), probe)
@@ -387,11 +395,16 @@ class LineLink:
                     break
                 raise
             if self._identity.fullmatch(line):
-                recognised = True
-                self._probes_owed -= 1
+                recognised = recognised or not self._strays
+                self._answered()
                 deadline = time.monotonic() + self.dialect.timeout
             elif left <= 0:
                 self._in_step = False
                 raise Garbled(f"{probe}: it talks on and does not say who it is")
-        self._strays, self._probes_owed = self._probes_owed, 0
+        self._strays = len(self._owed)  # a question is sent next
         self._in_step = True
+
+    def _answered(self) -> None:
+        """The oldest probe is not waited for any longer."""
+        del self._owed[0]
+        self._strays = max(0, self._strays - 1)

@@ -7,7 +7,7 @@ says. An EmStat4 HR unless told otherwise, because a Pico cannot reach this cell
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import ClassVar
 
 from coldframe.simulators.methodscript import (
@@ -51,7 +51,7 @@ class EmStatSimulator(Instrument):
         self._due = self._behind = 0.0
         self._frozen: dict[str, Value] = {}
         self._script: list[str] | None = None  # being received
-        self._out: Send = _nobody
+        self._out: Callable[[bytes], None] = _nobody
         self._drive()
 
     def converse(self, send: Send, port: int = 0) -> Conversation:
@@ -60,6 +60,11 @@ class EmStatSimulator(Instrument):
     @property
     def running(self) -> bool:
         return self._steps is not None
+
+    @property
+    def longest_step(self) -> float:
+        """Until the script's next point, so that it sees the world of that instant."""
+        return math.inf if self._steps is None else max(self._due - self.world.now, 1e-6)
 
     def tick(self) -> None:
         """Resume the script as often as its time has come."""

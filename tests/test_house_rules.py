@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("coldframe", "config", "daemon", "drivers", "protocols", "simulators", "benchmarks")
 LENGTH = 350  # lines; blank ones are paragraphs and do not count
-BASES = {"drivers/base.py", "simulators/ports.py"}  # where a subclass must provide something
+BASES = {"drivers/base.py", "simulators/ports.py", "coldframe/verbs.py"}  # a subclass must provide
 CLOCK = "coldframe/clock.py"
 WALL_CLOCKS = {
     *("time.time", "time.time_ns", "time.localtime", "time.gmtime", "datetime.now"),
@@ -174,6 +174,12 @@ def test_each_page_that_is_cited_exists_and_has_the_section() -> None:
                 missing.append(f"{path.relative_to(ROOT)}: {page} {section}".rstrip())
 
     assert missing == []
+
+
+def test_no_source_is_cited_that_a_reader_cannot_look_up() -> None:
+    private = re.compile(r"\b[Dd]ocument 00\d|(?<![\d:.])00[0-4]:\d{3}")
+
+    assert [path for path in texts() if private.search(read(path))] == []
 
 
 def test_each_link_between_our_pages_leads_somewhere() -> None:

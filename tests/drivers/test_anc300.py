@@ -24,7 +24,7 @@ from coldframe.errors import (
 )
 from coldframe.simulators.anc300 import Anc300Simulator
 
-FAULTS = ["silence", "late", "garbage", "half", "echo", "frozen", "lie", "nan", "drop"]
+FAULTS = ["silence", "late", "garbage", "half", "echo", "frozen", "lie", "nan", "drop", "reboot"]
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from coldframe.errors import (
 from coldframe.simulators.emstat import EmStatSimulator
 from coldframe.status import Severity
 
-FAULTS = ["silence", "late", "garbage", "half", "echo", "frozen", "lie", "nan"]
+FAULTS = ["silence", "late", "garbage", "half", "echo", "frozen", "lie", "nan", "reboot"]
 OCV = 2.8
 
 
@@ -311,7 +311,7 @@ def test_an_error_while_running_leaves_the_cell_suspect(
 def test_under_every_fault_an_ocv_is_right_or_an_error(
     cell: EmStat, simulator: EmStatSimulator, fault: str
 ) -> None:
-    simulator.faults.switch_on(fault)
+    simulator.faults.switch_on(fault, 0.3 if fault == "late" else None)
     try:
         ocv = cell.measure_ocv()
     except ColdframeError as error:

@@ -26,7 +26,7 @@ from coldframe.simulators.keithley2450 import Keithley2450Simulator
 from coldframe.status import Severity
 
 PICOCOULOMB = 1e-12
-FAULTS = ["silence", "late", "garbage", "half", "echo", "frozen", "lie", "nan", "drop"]
+FAULTS = ["silence", "late", "garbage", "half", "echo", "frozen", "lie", "nan", "drop", "reboot"]
 
 
 @pytest.fixture

@@ -180,14 +180,27 @@ def test_another_script_while_one_runs_is_refused(served: Any) -> None:
 
 
 def test_points_it_could_not_take_in_time_are_marked(served: Any, bench: Any) -> None:
+    simulator, console = served
+    console.tell(CA)
+    console.lines(2)
+
+    bench.do(lambda: bench.world.step(10))  # nobody looked
+    bench.do(simulator.tick)
+
+    assert all(",11," in line for line in console.lines(5))
+
+
+def test_each_point_sees_the_world_of_its_own_instant(served: Any, bench: Any) -> None:
     _, console = served
     console.tell(CA)
     console.lines(2)
 
-    bench.step(10)
+    bench.step(60)  # in one go
 
-    lines = console.lines(5)
-    assert any(",11," in line for line in lines)
+    lines = console.lines(7)
+    assert all(",10," in line for line in lines[:5])
+    assert len(set(lines[:5])) == 5
+    assert bench.world.cell.mode == "open"
 
 
 def test_a_current_beyond_its_range_is_in_overload(served: Any, bench: Any) -> None:
