@@ -33,6 +33,7 @@ from coldframe.status import Severity
 from coldframe.units import parse
 
 Lane = Literal["hub", "guard"]
+_PARTS = ("guard", "recorder", "clock")  # of the service, with readings of their own
 _SWITCH = {"true": True, "on": True, "yes": True, "false": False, "off": False, "no": False}
 _QUICK = 0.5  # s; an abort does not wait longer than this to learn the guard's port
 
@@ -180,7 +181,12 @@ class Conversation:
         about = {
             key: value for key, value in self.lab.items() if key not in ("devices", "expected")
         }
-        return {**about, "status": dict(sorted(words.items()))}
+        parts: dict[str, dict[str, Any]] = {}
+        for name, reading in snapshot["readings"].items():
+            part, _, member = name.partition(".")
+            if part in _PARTS:  # interlocks and specimen mode, the session file, the speed of time
+                parts.setdefault(part, {})[member] = reading["value"]
+        return {**about, "status": dict(sorted(words.items())), **parts}
 
     # values and verbs --------------------------------------------------------------------
 

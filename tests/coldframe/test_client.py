@@ -212,6 +212,7 @@ def test_status_is_words(spine: Spine, lamp: LampSimulator) -> None:
     assert status["lab"] == "bench"
     assert status["role"] == "admin"
     assert status["status"]["lamp"] == "idle: dark"
+    assert status["clock"] == {"speed": 1.0}
     assert status["status"]["ghost"] == "not registered: its host is not running"
 
 
