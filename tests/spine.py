@@ -414,7 +414,7 @@ class Spine:
         self.context.term()
 
 
-def wait(what: Callable[[], Any], seconds: float = 3.0) -> Any:
+def wait(what: Callable[[], Any], seconds: float = 10.0) -> Any:
     """The first true value of `what()`; fails when there is none in time."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:

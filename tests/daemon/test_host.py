@@ -231,7 +231,7 @@ def test_another_instrument_on_the_same_cable_is_not_written_to(table: Table) ->
         assert table.lamp.writes[orders:] == []
     finally:
         LampSimulator.serial = "0001"
-    wait(table.up, 6)
+    wait(table.up)
 
 
 def test_a_safe_that_found_no_link_is_carried_out_when_the_link_is_back(table: Table) -> None:
@@ -242,7 +242,7 @@ def test_a_safe_that_found_no_link_is_carried_out_when_the_link_is_back(table: T
     owed = wait(lambda: [each for each in table.guard.secured if each.id == "s1"])[0]
     assert not owed.verified
     table.cable.mend()
-    wait(lambda: not table.lamp.on, 6)
+    wait(lambda: not table.lamp.on)
 
 
 @pytest.mark.parametrize("fault", ["silence", "garbage", "half", "nan"])
