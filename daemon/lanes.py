@@ -133,7 +133,7 @@ class Lanes:
 
     def _try(self, lane: Lane, frames: list[bytes]) -> bool:
         try:
-            self.sockets[lane].send_multipart(frames, zmq.NOBLOCK, copy=len(frames) == 2)
+            self.sockets[lane].send_multipart(frames, zmq.NOBLOCK)
         except zmq.Again:
             return False
         return True
