@@ -1,0 +1,44 @@
+"""Readings to bytes and back, strictly checked, against the standard library's unchecked JSON."""
+
+from __future__ import annotations
+
+import json
+
+from benchmarks.measuring import Result, rate
+from coldframe.messages import Reading, header_of, topic
+
+TIMES = 5000
+
+
+def measure() -> list[Result]:
+    """Encoding and decoding of one reading."""
+    name = "stage.temperature"
+    reading = Reading(
+        name=name,
+        seq=123456,
+        session="20260101T000000Z-benchmark",
+        t_ns="1767225600000000000",
+        mono_ns="123456789012",
+        unit="K",
+        value=88.1512,
+    )
+    data, about = reading.encode(), topic("reading", name)
+    plain = json.loads(data)
+    return [
+        _compare(
+            "a reading encoded",
+            rate(reading.encode, TIMES),
+            rate(lambda: json.dumps(plain).encode(), TIMES),
+            "json.dumps",
+        ),
+        _compare(
+            "a reading decoded and checked",
+            rate(lambda: header_of(about, data), TIMES),
+            rate(lambda: json.loads(data), TIMES),
+            "json.loads, which checks nothing",
+        ),
+    ]
+
+
+def _compare(what: str, ours: float, theirs: float, against: str) -> Result:
+    return Result(what, f"{ours:,.0f}/s", f"{theirs:,.0f}/s of {against}", ours / theirs)
