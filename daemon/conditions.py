@@ -50,6 +50,7 @@ class Condition:
         self._history: deque[tuple[float, float]] = deque()  # lab seconds, value
         self._origin_ns = 0
         self._slope: float | None = None
+        self._blind_until_ns: int | None = None  # lab time: no slope before a whole new window
 
     def take(self, sample: Sample) -> None:
         """The next sample. What is not a finite number is bad, whatever its quality says."""
@@ -57,10 +58,10 @@ class Condition:
         if not sample.good or value is None or not math.isfinite(value):
             words = sample.words or f"value {value}"
             self.last = Sample(None, sample.received_ns, sample.steady_ns, False, words)
-            self._history.clear()
+            self._forget(sample)
             return
         if self.last is not None and self._age(sample.received_ns) > self.rule.max_age_s:
-            self._history.clear()
+            self._forget(sample)
         self.last = sample
         was_over = self._beyond_limit or self._beyond_rate
         self._judge_limit(abs(value) if self.rule.magnitude else value)
@@ -148,6 +149,19 @@ class Condition:
         ]
         return f" (rate {' and '.join(sides)})"
 
+    def _forget(self, sample: Sample) -> None:
+        """What was not seen may have been beyond the limit: health must be shown again, by a value
+        on the healthy side of the reset and by a whole window of slopes."""
+        rule = self.rule
+        if not (self._beyond_limit or self._beyond_rate):
+            self._since_ns = sample.received_ns
+        self._beyond_limit = rule.above is not None or rule.below is not None
+        self._breach = "not yet shown to be within its limits"
+        self._history.clear()
+        self._slope, self._beyond_rate = None, False
+        if rule.rate is not None:
+            self._blind_until_ns = sample.steady_ns + round(rule.rate.window_s * NS)
+
     def _judge_limit(self, value: float) -> None:
         rule = self.rule
         if rule.above is not None and value >= rule.above:
@@ -176,7 +190,8 @@ class Condition:
         # in a lab that runs fast, min_n samples may span more than the window: they still count
         while len(self._history) > rate.min_n and self._history[0][0] < now - rate.window_s:
             self._history.popleft()
-        enough = len(self._history) >= rate.min_n
+        seen = self._blind_until_ns is None or sample.steady_ns >= self._blind_until_ns
+        enough = seen and len(self._history) >= rate.min_n
         self._slope = slope(list(self._history)) if enough else None
         self._beyond_rate = self._slope is not None and (
             (rate.above is not None and self._slope > rate.above)

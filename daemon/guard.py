@@ -250,7 +250,7 @@ class Guard:
 
     def _hear_client(self, frames: list[bytes]) -> None:
         """One command: [identity] [empty, from a REQ socket] [JSON]."""
-        start = 2 if len(frames) == 3 and not frames[1] else 1
+        start = 2 if len(frames) > 2 and not frames[1] else 1
         asker, data = tuple(frames[:start]), frames[start:]
         try:
             if len(data) != 1:
@@ -310,7 +310,7 @@ class Guard:
         alive = [
             host
             for host in judge.hosts.values()
-            if host.asked_ns is not None and now - host.asked_ns < NS
+            if host.asked_ns is not None and host.asked_ns > max(host.left_ns, now - NS)
         ]
         judge.make_safe([name for host in alive for name in host.outputs], "the guard stops")
         self._send()

@@ -127,11 +127,11 @@ class DeviceHost:
         self._hear_guard()
         self._keep_permits()
         self._hear_others()
+        self._introduce()  # before anything is said of the instrument, or nobody would believe it
         self._connect()
         self._answer(self._orders.work())
         self._read()
         self._look_for_frames()
-        self._introduce()
         self._wait()
 
     def _hear_guard(self) -> None:
@@ -237,7 +237,7 @@ class DeviceHost:
                 self._lanes.send(lane, Register(info=self._info))
 
     def _wait(self) -> None:
-        if len(self._orders) or self._poller.poll(0):
+        if (len(self._orders) and not self._orders.held) or self._poller.poll(0):
             return  # what lies there now may have come while the loop was busy
         wakes = [self._permits.wake_ns(), self._instrument.wake_ns()]
         if self._instrument.up and self._info.stream is not None:

@@ -45,6 +45,7 @@ class Host:
     n: int = -1
     asked_ns: int | None = None
     lost: bool = False
+    left_ns: int = 0  # when it last made safe by itself, as a host does that stops
 
     @property
     def outputs(self) -> list[str]:
@@ -127,6 +128,8 @@ class Judge:
     def secured(self, message: Secured) -> None:
         """A host, or the last hand for it, says what came of a safe order."""
         order = self.securing.heard(message)
+        if message.verified and not message.id and message.device in self.hosts:
+            self.hosts[message.device].left_ns = self.clock.mono_ns()
         details: dict[str, Any] = {"device": message.device, "verified": message.verified}
         if order is not None:
             took = (self.clock.mono_ns() - order.since_ns) / 1e6

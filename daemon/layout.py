@@ -22,8 +22,10 @@ from coldframe.daemon.columns import (
     ARRAY_COLUMNS,
     DETAILS_BYTES,
     LOG_COLUMNS,
+    ROWS,
     STAMPS,
     VALUE_TYPES,
+    column_crc,
     create_column,
 )
 from coldframe.daemon.packing import EVENTS, take_in
@@ -254,8 +256,27 @@ def _trim_or_prune(file: h5py.File, path: str, columns: dict[str, Any]) -> None:
     for part in parts:
         part.resize(length, axis=0)
     for name, column in columns.items():
-        if whole:
+        if h5py.check_string_dtype(group[name].dtype):
+            group[name].attrs["crc32"] = np.uint32(_free_length(group, name))
+        elif whole:
             group[name].attrs["crc32"] = np.uint32(column.crc)
+
+
+def _free_length(group: h5py.Group, name: str) -> int:
+    """Make a column of fixed-length text one of variable length (HyperSpy loads no file that has
+    the former, SWMR readers see nothing of the latter); returns its CRC."""
+    old, crc = group[name], 0
+    text = h5py.string_dtype("utf-8")
+    new = group.create_dataset(f"{name}~", old.shape, text, maxshape=(None,), chunks=(ROWS,))
+    for start in range(0, len(old), ROWS):
+        block = old[start : start + ROWS]
+        new[start : start + ROWS] = block.astype(object)
+        crc = column_crc(new[start : start + ROWS], crc)
+    for key, value in old.attrs.items():
+        new.attrs[key] = value
+    del group[name]
+    group.move(f"{name}~", name)
+    return crc
 
 
 def _write_metadata(file: h5py.File, about: Any, given: fields_of.Given) -> None:

@@ -22,14 +22,22 @@ from coldframe.errors import (
 from coldframe.messages import Command, DeviceInfo, Reply, failure, plain
 
 ROOM = 64  # commands that may wait for one instrument
+PERMIT_WAIT = 0.3  # s a hazardous order waits for its permit: three asks
 
 
 class Order(NamedTuple):
-    """A checked command, and the instant after which it is not run any more."""
+    """A checked command, when it came, and the instant after which it is not run any more."""
 
     command: Command
     verdict: Verdict
+    since_ns: int
     until_ns: int | None
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """The outputs that must be permitted."""
+        hazardous = self.verdict.hazard == "hazardous" and self.verdict.output is not None
+        return frozenset([self.verdict.output or ""] if hazardous else [])
 
 
 class Orders:
@@ -72,8 +80,21 @@ class Orders:
         if command.deadline_ms is not None:
             until = self._drained_ns + command.deadline_ms * NS // 1000
         queue = self._urgent if verdict.hazard == "safe" else self._waiting
-        queue.append(Order(command, verdict, until))
+        order = Order(command, verdict, self._mono(), until)
+        queue.append(order)
+        if not order.needs <= self._permits.granted():
+            self._permits.hurry()
         return []
+
+    @property
+    def held(self) -> bool:
+        """The next order waits for a permit that may be on its way: the guard has let it pass, and
+        what it granted last may be older than that (an `enable` a moment ago)."""
+        if self._urgent or not self._waiting:
+            return False
+        order = self._waiting[0]
+        patient = self._mono() - order.since_ns < PERMIT_WAIT * NS
+        return patient and not order.needs <= self._permits.granted()
 
     def refuse_hazardous(self, why: str) -> list[Reply]:
         """The guard has said `safe`: what it had allowed before and still waits is not run."""
@@ -87,7 +108,7 @@ class Orders:
 
     def work(self) -> list[Reply]:
         """Carry out the next order; its answer, or nothing when nothing waits."""
-        if not len(self):
+        if not len(self) or self.held:
             return []
         order = self._urgent.popleft() if self._urgent else self._waiting.popleft()
         try:
@@ -104,8 +125,7 @@ class Orders:
             raise TooLate(f"{command.name}: {late}: it was not run")
         if not instrument.up and not (verdict.hazard == "safe" and instrument.connect()):
             raise Disconnected(f"{self.info.device}: no link to the instrument; trying again")
-        needs = {verdict.output} if verdict.hazard == "hazardous" and verdict.output else set()
-        if not needs <= self._permits.granted():
+        if not order.needs <= self._permits.granted():
             raise Interlocked(
                 f"{command.name}: no permit for output {verdict.output!r}: the guard does not "
                 "grant it now; look at its rules with `status`"

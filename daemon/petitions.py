@@ -134,7 +134,7 @@ class Petitions:
         return DeviceInfo(
             device=GUARD,
             model=GUARD,
-            role="Guard",
+            role=GUARD,
             identity="coldframe guard",
             simulated=self.judge.settings.simulated,
             boot=self.boot,

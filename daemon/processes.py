@@ -31,6 +31,21 @@ def _guard(plan: Plan, rest: list[str]) -> int:
     return run_guard(plan)
 
 
+def _lasthand(plan: Plan, rest: list[str]) -> int:
+    from coldframe.daemon.configuration import load
+    from coldframe.daemon.lasthand import Port, run_lasthand
+
+    lab = load(plan.lab_file).lab
+    if plan.guard.simulated:
+        _stand_in()
+    ports = {
+        name: Port(kind, plan.addresses[name], lab.device[name].model, lab.device[name].options)
+        for name, kind in lab.drivers().items()
+        if kind.outputs
+    }
+    return run_lasthand(ports, plan.inner("guard"))
+
+
 def _hub(plan: Plan, rest: list[str]) -> int:
     from coldframe.daemon.configuration import load
     from coldframe.daemon.hub import HubSettings, run_hub
@@ -45,7 +60,7 @@ def _hub(plan: Plan, rest: list[str]) -> int:
     return run_hub(
         HubSettings(
             lab=plan.name,
-            expected={**expected, "guard": Expected("guard", "guard")},
+            expected={**expected, "guard": Expected("guard", "Guard")},
             inner=plan.inner("hub"),
             commands=plan.tcp(plan.hub),
             streams=plan.tcp(plan.streams),
@@ -128,6 +143,7 @@ def _runner(plan: Plan, rest: list[str]) -> int:
 
 PROCESSES: dict[str, Main] = {
     "guard": _guard,
+    "lasthand": _lasthand,
     "hub": _hub,
     "recorder": _recorder,
     "hosts": _hosts,

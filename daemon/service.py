@@ -156,10 +156,8 @@ class Service:
                     return False
             found = hub.ask(Command(id=new_id(), do="describe"), 0.5)
             there = guard.ask(Command(id=new_id(), do="describe"), 0.5)
-            if found is not None and there is not None and isinstance(found.value, dict):
-                devices = found.value.get("devices")
-                if isinstance(devices, dict) and set(self._lab.device) <= set(devices):
-                    return True
+            if there is not None and found is not None and set(self._lab.device) <= _names(found):
+                return True
             time.sleep(0.05)
         if not self._stop:
             log.error("not ready in time", seconds=START_LIMIT)
@@ -301,6 +299,14 @@ def run_hosts(loaded: LoadedLab, devices: list[str]) -> int:
             f"no service of {loaded.lab.lab.name} runs here: start `coldframe serve` first"
         )
     return processes.main(["hosts", str(plan_file), *devices])
+
+
+def _names(described: Reply) -> set[str]:
+    """The devices the hub knows."""
+    value = described.value
+    devices = value.get("devices") if isinstance(value, dict) else None
+    found = devices if isinstance(devices, list) else []
+    return {str(each["device"]) for each in found if isinstance(each, dict)}
 
 
 def _ports(*wanted: int) -> list[int]:

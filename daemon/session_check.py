@@ -10,7 +10,7 @@ from typing import NamedTuple
 import h5py
 
 from coldframe.daemon import layout, metadata, packing
-from coldframe.daemon.chunks import crc32
+from coldframe.daemon.columns import column_crc
 from coldframe.daemon.session import BLOCK, Session, Stream
 from coldframe.daemon.session_journal import Line, flaws, parse
 from coldframe.errors import ColdframeError, StorageError
@@ -89,7 +89,7 @@ def _columns(stream: Stream) -> Iterator[Problem]:
         try:
             crc = 0
             for start in range(0, len(dataset), BLOCK):
-                crc = crc32(dataset[start : start + BLOCK].tobytes(), crc)
+                crc = column_crc(dataset[start : start + BLOCK], crc)
         except OSError as error:
             yield Problem(f"{_where(stream)}/{part}", f"cannot be read: {error}")
             continue

@@ -34,10 +34,10 @@ Key = tuple[Asker, str]
 
 
 class Expected(NamedTuple):
-    """A device of the configuration: only such a one may register."""
+    """A device of the configuration: only such a one may register. Without a role, any role."""
 
     model: str
-    role: str
+    role: str = ""
 
 
 class Pending(NamedTuple):
@@ -81,7 +81,7 @@ class Switchboard:
             return f"{peer!r} registers as {info.device!r}: a host speaks for its own device"
         if wanted is None:
             return f"no device {info.device!r} in the configuration; {near(peer, self.expected)}"
-        if (info.model, info.role) != (wanted.model, wanted.role):
+        if info.model != wanted.model or wanted.role not in ("", info.role):
             return (
                 f"{info.device}: the configuration has {wanted.model} ({wanted.role}), "
                 f"the host has {info.model} ({info.role})"

@@ -1,4 +1,4 @@
-"""What the guard says of its own: readings, states and events, to hub and recorder, never waiting."""
+"""What the guard says of its own: readings, states, events, to hub and recorder, never waiting."""
 
 from __future__ import annotations
 

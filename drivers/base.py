@@ -137,7 +137,11 @@ class Bound(Generic[V]):
             value = getattr(driver, f"read_{parameter.name}")()
         else:
             value = driver.ask(driver.fill(parameter.read))
-        parsed: V = parse(parameter.kind, value, f"{driver.name}.{parameter.name}")
+        try:
+            parsed: V = parse(parameter.kind, value, f"{driver.name}.{parameter.name}")
+        except Garbled:
+            driver.doubt()
+            raise
         return parsed
 
     def set(self, value: V) -> None:
@@ -265,6 +269,10 @@ class Driver:
     def tell(self, text: str) -> None:
         """One order, verified as far as the wire allows."""
         raise NotImplementedError
+
+    def doubt(self) -> None:
+        """An answer did not fit its question: a driver with a `LineLink` calls `out_of_step`, so
+        that the right answer, should it still come, is not taken for that of the next question."""
 
     def identify(self) -> str:
         """Model and serial number as the instrument says them; `WrongInstrument` if another."""

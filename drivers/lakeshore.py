@@ -136,6 +136,10 @@ class Lakeshore(Driver):
     def tell(self, text: str) -> None:
         self._chain(text)
 
+    def doubt(self) -> None:
+        if self._link is not None:
+            self._link.out_of_step()
+
     def _wire(self) -> LineLink:
         if self._link is None:
             raise Disconnected(f"{self.name}: {self.address} is not open")

@@ -294,6 +294,9 @@ class LineLink:
         """
         self._send(text)
         answer = self.read_line(timeout, text)
+        if answer == text:
+            self._in_step = False
+            raise Garbled(f"{text} came back as its own answer: the instrument echoes")
         if self._strays and text != self.dialect.probe and self._identity.search(answer):
             self._answered()
             self._in_step = False

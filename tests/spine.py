@@ -13,9 +13,12 @@ import numpy as np
 import zmq
 
 from coldframe.clock import Clock, SharedClock, SystemClock
+from coldframe.daemon.guard import Guard as Journalled
+from coldframe.daemon.guard import GuardAddresses
 from coldframe.daemon.host import DeviceHost, HostSettings
 from coldframe.daemon.hub import Hub, HubSettings
 from coldframe.daemon.lanes import dealer, inner_router
+from coldframe.daemon.rules import GuardSettings
 from coldframe.daemon.switchboard import Expected
 from coldframe.drivers.base import Driver, Output, Parameter, Sample, Stream, command, retry_safe
 from coldframe.drivers.links import Dialect, LineLink, open_wire
@@ -254,6 +257,27 @@ class Guard(threading.Thread):
             self._hub.send(Answer(reply=failure(command.id, error)).encode())
 
 
+class RealGuard(threading.Thread):
+    """The service's own guard, in a thread of the test."""
+
+    def __init__(
+        self, context: zmq.Context[Any], folder: Path, settings: GuardSettings, clock: Clock
+    ):
+        super().__init__(name="guard")
+        inner = {name: f"ipc://{folder}/{name}" for name in ("guard", "hub", "recorder")}
+        addresses = GuardAddresses(
+            inner["guard"], "tcp://127.0.0.1:*", inner["hub"], inner["recorder"]
+        )
+        self.it = Journalled(settings, addresses, folder / "guard.journal", clock, context)
+
+    def run(self) -> None:
+        self.it.run()
+
+    def stop(self) -> None:
+        self.it.stop()
+        self.join(5)
+
+
 class Recorder(threading.Thread):
     """Remembers what it is sent; marks sessions."""
 
@@ -292,30 +316,38 @@ class Recorder(threading.Thread):
 class Spine:
     """Hub, guard and recorder in threads, hosts as they are added; ends what it started."""
 
-    def __init__(self, folder: Path, *, simulated: bool = True, guard: bool = True):
+    def __init__(self, folder: Path, *, simulated: bool = True, rules: GuardSettings | None = None):
         self.folder, self.simulated = folder, simulated
         self.context: zmq.Context[Any] = zmq.Context()
         self.clock_file = folder / "clock" if simulated else None
         self._clock: Clock = (
             SharedClock.create(self.clock_file) if self.clock_file else SystemClock()
         )
+        self.real_guard: RealGuard | None = None
+        self.guard: Guard | None = None
+        if rules is not None:
+            self.real_guard = RealGuard(self.context, folder, rules, self._clock)
+        else:
+            self.guard = Guard(self.context, folder)
         self._hub_settings = HubSettings(
             lab="bench",
             expected={
                 "lamp": Expected("lamp", "Lamp"),
+                "stage": Expected("lakeshore336", "Thermostat"),
+                "guard": Expected("guard"),
                 "eye": Expected("eye", "FrameSource"),
                 "ghost": Expected("lamp", "Lamp"),
             },
             inner=f"ipc://{folder}/hub",
             commands="tcp://127.0.0.1:*",
             streams="tcp://127.0.0.1:*",
+            guard=self.real_guard.it.clients if self.real_guard else "tcp://127.0.0.1:5752",
             simulated=simulated,
             clock=self.clock_file,
         )
         self.hub = Hub(self._hub_settings, self.context)
-        self.guard = Guard(self.context, folder) if guard else None
         self.recorder = Recorder(self.context, folder)
-        self._parts: list[Any] = [self.recorder] + ([self.guard] if self.guard else [])
+        self._parts: list[Any] = [self.recorder, self.guard or self.real_guard]
         for part in self._parts:
             part.start()
         self._threads = [threading.Thread(target=self.hub.run, name="hub")]

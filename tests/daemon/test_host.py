@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 import json
-import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import zmq
 
 from coldframe.client import Lab
 from coldframe.daemon.host import DeviceHost
@@ -25,63 +24,8 @@ from coldframe.errors import (
     UnknownName,
 )
 from coldframe.messages import Command, Relay, Safe, header_of
+from tests.cable import Cable
 from tests.spine import Eye, Guard, Lamp, LampSimulator, Spine, wait
-
-
-class Cable:
-    """A cable between host and instrument that a test can cut and mend."""
-
-    def __init__(self, address: str):
-        host, port = address.removeprefix("tcp://").split(":")
-        self._target = (host, int(port))
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        self.address = f"tcp://127.0.0.1:{self.port}"
-        self._pairs: list[tuple[socket.socket, socket.socket]] = []
-        self._threads: list[threading.Thread] = []
-        self._start(self._accept, self._listener)
-
-    def _start(self, work: Callable[..., None], *args: Any) -> None:
-        self._threads.append(threading.Thread(target=work, args=args))
-        self._threads[-1].start()
-
-    def _accept(self, listener: socket.socket) -> None:
-        while True:
-            try:
-                near, _ = listener.accept()
-            except OSError:
-                return
-            far = socket.create_connection(self._target)
-            self._pairs.append((near, far))
-            self._start(self._copy, near, far)
-            self._start(self._copy, far, near)
-
-    @staticmethod
-    def _copy(source: socket.socket, sink: socket.socket) -> None:
-        try:
-            while data := source.recv(4096):
-                sink.sendall(data)
-        except OSError:
-            return
-
-    def cut(self) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        for each in itertools.chain.from_iterable(self._pairs):
-            try:
-                each.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass  # the other end was quicker
-        for thread in self._threads:
-            thread.join(5)
-        for each in itertools.chain.from_iterable(self._pairs):
-            each.close()
-        self._pairs.clear()
-        self._threads.clear()
-
-    def mend(self) -> None:
-        self._listener = socket.create_server(("127.0.0.1", self.port))
-        self._start(self._accept, self._listener)
 
 
 class Table:
@@ -121,7 +65,7 @@ def table(spine: Spine, bench: Any) -> Iterator[Table]:
 
 
 def test_readings_reach_guard_recorder_and_hub_as_the_same_bytes(table: Table) -> None:
-    subscriber = table.spine.context.socket(__import__("zmq").SUB)
+    subscriber = table.spine.context.socket(zmq.SUB)
     subscriber.connect(table.spine.hub.addresses["streams"])
     subscriber.subscribe(b"reading lamp.brightness ")
     at_the_hub = [subscriber.recv_multipart() for _ in range(5)]

@@ -496,6 +496,16 @@ def small_disk(folder: Path, megabytes: int) -> bool:
     return done.returncode == 0
 
 
+def fill_the_rest(folder: Path) -> None:
+    """What somebody else's program does to a disk."""
+    with (
+        open(folder / "others", "wb", buffering=0) as other,
+        pytest.raises(OSError, match="No space"),
+    ):
+        while True:
+            other.write(b"x" * (1 << 16))
+
+
 @pytest.fixture
 def full_disk(lab: Lab) -> Iterator[Path]:
     if not small_disk(lab.folder, 12):
@@ -511,10 +521,7 @@ def test_a_disk_that_somebody_else_fills_costs_the_ballast_and_no_message(
     lab.start(ballast_bytes=4 << 20)
     stage = lab.host("stage")
     began = lab.ask("start")
-    with open(full_disk / "others", "wb", buffering=0) as other:
-        with pytest.raises(OSError, match="No space"):
-            while True:
-                other.write(b"x" * (1 << 16))
+    fill_the_rest(full_disk)
     fill_up(lab, stage)
     lab.until(lambda: not lab.ask("status")["recording"])
 
@@ -535,10 +542,7 @@ def test_a_file_that_cannot_be_finished_still_opens_up_to_its_last_flush(
     stage.frame(0)
     lab.received(stage)
     lab.ask("note", text="flushed")
-    with open(full_disk / "others", "wb", buffering=0) as other:
-        with pytest.raises(OSError, match="No space"):
-            while True:
-                other.write(b"x" * (1 << 16))
+    fill_the_rest(full_disk)
     for seed in range(1, 400):
         stage.frame(seed)
     lab.until(lambda: lab.process is not None and lab.process.poll() is not None)
