@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from coldframe.clock import NS, Clock
+from coldframe.clock import NS, Clock, SystemClock
 from coldframe.daemon.chunks import Compression
 from coldframe.daemon.metadata import Given
 from coldframe.daemon.session_file import About, SessionFile
@@ -112,13 +111,13 @@ class Recording:
         if now >= self._next_clock or self._clock.speed != self._speed:
             self._next_clock = now + round(CLOCK_EVERY * NS)
             self._speed = self._clock.speed
-            self.file.tell_time(self._clock, time.time_ns())
+            self.file.tell_time(self._clock, SystemClock().lab_ns())
         with _disk(self.path):
             self.file.flush()
 
     def close(self, metadata: Given, reason: str) -> None:
         """Finish the file."""
-        self.file.tell_time(self._clock, time.time_ns())
+        self.file.tell_time(self._clock, SystemClock().lab_ns())
         with _disk(self.path):
             self.file.finalise(self._clock.lab_ns(), metadata, reason)
 
