@@ -115,7 +115,8 @@ class Engine:
         self._outputs = {output for rule in rules for output in rule.trips}
         self._armed = False  # a reset was accepted since the start
         self.mode: SpecimenMode | None = memory.mode if memory.mode is not None else mode
-        self.disabled = set(memory.disabled)
+        # a start enables nothing: what may be used is for a person to say, each time
+        self.disabled = set(memory.disabled) | self._outputs
         self.first_out = memory.first_out
         for rule_id in memory.latched.keys() & self._watches.keys():
             watch = self._watches[rule_id]
@@ -125,7 +126,9 @@ class Engine:
 
     def add_outputs(self, outputs: Iterable[str]) -> None:
         """These exist: they may be enabled, and need a reset like all others."""
-        self._outputs |= set(outputs)
+        new = set(outputs) - self._outputs
+        self._outputs |= new
+        self.disabled |= new
 
     def feed(self, signal: str, sample: Sample) -> list[Happening]:
         """A sample of a signal: judged in the same turn."""

@@ -73,7 +73,8 @@ class Petitions:
             judge.commit(judge.engine.reset(now), by)
             return self._states()
         if command.do == "enable":
-            judge.commit(judge.engine.enable(command.name, now), by)
+            for output in self._outputs(command.name):
+                judge.commit(judge.engine.enable(output, now), by)
             return f"{command.name} may be used; nothing was turned on"
         if command.do == "describe":
             return {"states": self._states(), "info": self.info().model_dump(mode="json")}
@@ -86,6 +87,11 @@ class Petitions:
                 return judge.values()[command.name][0]
             return getattr(self, f"_{member}")(command.args, by)
         raise BadRequest(f"{command.do!r} is nothing the guard does")
+
+    def _outputs(self, name: str) -> list[str]:
+        """An output, or all those of a device."""
+        host = self.judge.hosts.get(name)
+        return [name] if host is None else host.outputs
 
     def abort(self, command: Command) -> set[str]:
         """Disable every output, order every device safe; returns the devices that must answer."""

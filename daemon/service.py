@@ -262,7 +262,8 @@ class Service:
     def _stages(self) -> Iterator[list[Child]]:
         children = self._children
         yield [child for name, child in children.items() if name.startswith("host ")]
-        for name in ("recorder", "hub", "guard", "lasthand"):
+        # the guard goes before the silence of the hosts that have ended would be a trip
+        for name in ("guard", "recorder", "hub", "lasthand"):
             if name in children:
                 yield [children[name]]
 

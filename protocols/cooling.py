@@ -17,6 +17,7 @@ from coldframe.units import show
 BAND = 2.0  # K
 RATE = 0.2  # K/min
 HOLD = 600.0  # s
+COOLANT, HEATER_RANGE = "coolant", "heater_range"  # where a controller has them
 SLOPE_WINDOW = 120.0  # s over which the rate is judged
 
 
@@ -67,6 +68,10 @@ def cool_down(
 
     Raises `NotReady` when it is not stable within `limit_h` hours of lab time.
     """
+    known = {parameter["name"] for parameter in lab.describe(stage)["parameters"]}
+    for name, value in ((COOLANT, True), (HEATER_RANGE, 3)):  # cold gas; a loop that can hold
+        if name in known:
+            lab.set(f"{stage}.{name}", value)
     lab.set(f"{stage}.setpoint", setpoint_K)
     return _settle(lab, report, stage, StabilityGate(setpoint_K, hold=hold_s), limit_h)
 

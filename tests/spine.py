@@ -26,6 +26,7 @@ from coldframe.errors import Disconnected, InstrumentError, Interlocked
 from coldframe.messages import (
     Answer,
     Ask,
+    DeviceInfo,
     Grant,
     Message,
     Register,
@@ -213,6 +214,10 @@ class Guard(threading.Thread):
         poller = zmq.Poller()
         poller.register(self._socket, zmq.POLLIN)
         poller.register(self._hub, zmq.POLLIN)
+        info = DeviceInfo(
+            device="guard", model="guard", role="", identity="", simulated=True, boot="g", pid=0
+        )
+        self._hub.send(Register(info=info).encode())
         while not self._end.is_set():
             for socket, _ in poller.poll(10):
                 frames = socket.recv_multipart()
@@ -244,8 +249,9 @@ class Guard(threading.Thread):
                 self.send(message.device, Grant(boot=message.boot, n=message.n, granted=granted))
 
     def _hear_hub(self, data: bytes) -> None:
-        relay = control(data, Relay)
-        assert isinstance(relay, Relay)
+        relay = control(data, Relay, Registered)
+        if not isinstance(relay, Relay):
+            return
         command = relay.command
         self.commands.append(command)
         if command.do not in ("set", "call"):
@@ -352,6 +358,7 @@ class Spine:
             part.start()
         self._threads = [threading.Thread(target=self.hub.run, name="hub")]
         self._threads[0].start()
+        wait(lambda: "guard" in self.hub.board.devices)
         self.hosts: list[DeviceHost] = []
         self.failures: list[BaseException] = []
 
