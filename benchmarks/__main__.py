@@ -1,7 +1,7 @@
 """`python -m benchmarks [NAME …]`: run the benchmarks and print a line for each.
 
 A number in units of this machine means nothing on another, so each benchmark measures its own
-reference a moment before, and what counts is the ratio. `--json` prints it for programs.
+reference in turns with it, and what counts is the ratio. `--json` prints it for programs.
 """
 
 from __future__ import annotations

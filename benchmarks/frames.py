@@ -6,18 +6,18 @@ frame takes to the recorder while it travels inside the message.
 
 from __future__ import annotations
 
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zmq
 
-from benchmarks.measuring import ROUNDS, Result, rate
+from benchmarks.measuring import ROUNDS, Result, compare, rate
 from coldframe.messages import Array, topic
 
 SIDES = (256, 1024)  # pixels of two bytes
@@ -30,14 +30,15 @@ def measure() -> list[Result]:
     results = []
     for side in SIDES:
         frame = np.random.default_rng(0).poisson(2.0, (side, side)).astype("<u2")
-        copied = _copied(frame)
-        sent = statistics.median(_transfer(side, frame.nbytes) for _ in range(ROUNDS // 2))
+        found = compare(
+            partial(_transfer, side, frame.nbytes), partial(_copied, frame), ROUNDS // 2
+        )
         results.append(
             Result(
                 f"frames of {side}x{side} to another process",
-                f"{sent:,.0f} MB/s",
-                f"{copied:,.0f} MB/s of one copy in memory",
-                sent / copied,
+                f"{found.ours:,.0f} MB/s",
+                f"{found.reference:,.0f} MB/s of one copy in memory",
+                found.ratio,
             )
         )
     return results

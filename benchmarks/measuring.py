@@ -1,4 +1,8 @@
-"""How a benchmark measures: the same work several times over, the median counts."""
+"""How a benchmark measures: ours and its reference in turns, several times over.
+
+In turns, because a machine is not the same from one second to the next; the ratio is the median of
+the ratios of neighbours.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-ROUNDS = 7
+ROUNDS = 9
 
 
 class Result(NamedTuple):
@@ -19,14 +23,29 @@ class Result(NamedTuple):
     ratio: float
 
 
+class Comparison(NamedTuple):
+    """Medians of both sides, and of their ratio."""
+
+    ours: float
+    reference: float
+    ratio: float
+
+
+def compare(
+    ours: Callable[[], float], reference: Callable[[], float], rounds: int = ROUNDS
+) -> Comparison:
+    """Measure both sides in turns; each returns its rate, more being better."""
+    pairs = [(ours(), reference()) for _ in range(rounds)]
+    return Comparison(
+        statistics.median(mine for mine, _ in pairs),
+        statistics.median(theirs for _, theirs in pairs),
+        statistics.median(mine / theirs for mine, theirs in pairs),
+    )
+
+
 def rate(work: Callable[[], object], times: int) -> float:
-    """How often per second `work` can be done."""
-
-    def once() -> float:
-        began = time.perf_counter()
-        for _ in range(times):
-            work()
-        return times / (time.perf_counter() - began)
-
-    once()  # caches, branch predictors and clocks warm up
-    return statistics.median(once() for _ in range(ROUNDS))
+    """How often per second `work` was done, over `times` of it."""
+    began = time.perf_counter()
+    for _ in range(times):
+        work()
+    return times / (time.perf_counter() - began)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
-from benchmarks.measuring import Result, rate
+from benchmarks.measuring import Result, compare, rate
 from coldframe.messages import Reading, header_of, topic
 
 TIMES = 5000
@@ -27,18 +28,23 @@ def measure() -> list[Result]:
     return [
         _compare(
             "a reading encoded",
-            rate(reading.encode, TIMES),
-            rate(lambda: json.dumps(plain).encode(), TIMES),
+            reading.encode,
+            lambda: json.dumps(plain).encode(),
             "json.dumps",
         ),
         _compare(
             "a reading decoded and checked",
-            rate(lambda: header_of(about, data), TIMES),
-            rate(lambda: json.loads(data), TIMES),
+            lambda: header_of(about, data),
+            lambda: json.loads(data),
             "json.loads, which checks nothing",
         ),
     ]
 
 
-def _compare(what: str, ours: float, theirs: float, against: str) -> Result:
-    return Result(what, f"{ours:,.0f}/s", f"{theirs:,.0f}/s of {against}", ours / theirs)
+def _compare(
+    what: str, ours: Callable[[], object], theirs: Callable[[], object], against: str
+) -> Result:
+    found = compare(lambda: rate(ours, TIMES), lambda: rate(theirs, TIMES))
+    return Result(
+        what, f"{found.ours:,.0f}/s", f"{found.reference:,.0f}/s of {against}", found.ratio
+    )

@@ -134,21 +134,6 @@ def _stand_in() -> None:
     PyJem.calls = staticmethod(pyjem_calls.tem3)
 
 
-def _lasthand(plan: Plan, rest: list[str]) -> int:
-    from coldframe.daemon.configuration import load
-    from coldframe.daemon.lasthand import Port, run_lasthand
-
-    lab = load(plan.lab_file).lab
-    if plan.guard.simulated:
-        _stand_in()
-    ports = {
-        name: Port(kind, plan.addresses[name], lab.device[name].model, lab.device[name].options)
-        for name, kind in lab.drivers().items()
-        if kind.outputs
-    }
-    return run_lasthand(ports, plan.inner("guard"))
-
-
 def _runner(plan: Plan, rest: list[str]) -> int:
     from coldframe.daemon.runner import run_protocol
 
@@ -158,7 +143,6 @@ def _runner(plan: Plan, rest: list[str]) -> int:
 
 PROCESSES: dict[str, Main] = {
     "guard": _guard,
-    "lasthand": _lasthand,
     "lasthand": _lasthand,
     "hub": _hub,
     "recorder": _recorder,
