@@ -169,8 +169,8 @@ def test_each_page_that_is_cited_exists_and_has_the_section() -> None:
         if path.suffix == ".md":
             continue
         for page, section in cited.findall(re.sub(r"\s*\n#?\s*", " ", read(path))):
-            known = ROOT / page
-            if not known.exists() or (section and f"\n## {section}\n" not in read(known)):
+            known = next(iter([*ROOT.glob(page), *(ROOT / "docs").rglob(page)]), None)
+            if known is None or (section and f"\n## {section}\n" not in read(known)):
                 missing.append(f"{path.relative_to(ROOT)}: {page} {section}".rstrip())
 
     assert missing == []
