@@ -159,10 +159,16 @@ class Petitions:
         for output in concerns:
             if found := judge.engine.refusal(output, now_ns):
                 return found
-        for each in judge.settings.checks:
-            concerned = set(outputs) & set(each.refuses) and command.name not in each.excepts
-            if concerned and judge.mode in each.specimen and (found := self._ask(each, command)):
-                return f"{each.id}: {found}"
+        against = [
+            f"{each.id}: {found}"
+            for each in judge.settings.checks
+            if set(outputs) & set(each.refuses)
+            and command.name not in each.excepts
+            and judge.mode in each.specimen
+            and (found := self._ask(each, command))
+        ]
+        if against:  # all of it, so that nobody mends one thing to be refused for the next
+            return "; and ".join(against)
         try:
             details = {"name": command.name, "value": command.value, "args": command.args}
             judge.write("passed", f"{command.do} {command.name}", details, by=command.by or "")
