@@ -72,6 +72,7 @@ class Story:
         self.blanked_after: float | None = None
         self.measured: dict[str, dict[str, Any]] = {}
         self.dose: dict[str, float] = {}
+        self.true: dict[str, dict[str, float]] = {}  # only printed beside what was measured
         self._session = Path()
 
     # act one: cold ----------------------------------------------------------------------
@@ -113,7 +114,7 @@ class Story:
                 if number == 16:
                     break
         lab.call("eds.stop")
-        self.dose["lamella"] = float(lab.get("beam.dose"))
+        self._note_dose("lamella")
 
     def _cold_bias(self) -> None:
         """Ask for 50 nA through the cold electrolyte; the guard must refuse, and says why."""
@@ -182,7 +183,7 @@ class Story:
         lab.call("beam.blank")
         lab.call("camera.stop")
         self.measured[specimen] = found
-        self.dose[specimen] = float(lab.get("beam.dose"))
+        self._note_dose(specimen)
 
     def finish(self) -> Path:
         """Everything off, the file closed."""
@@ -196,6 +197,10 @@ class Story:
             result: dict[str, Any] = self.lab.run(protocol, report=bar, **arguments)
             bar(1.0, "done")
         return result
+
+    def _note_dose(self, specimen: str) -> None:
+        self.dose[specimen] = float(self.lab.get("beam.dose"))
+        self.true[specimen] = self.truth.ask(do="truth")
 
     def _tripped(self) -> list[str]:
         """The rules that have tripped, by the guard's own readings: guard.il_03 is IL-03."""
@@ -240,7 +245,8 @@ class _Truth:
 
     def events(self) -> list[tuple[float, str, str]]:
         """(lab s since the world began, what happened, detail)."""
-        return [tuple(event) for event in self.ask(do="truth")["events"]]
+        found = self.ask(do="truth")["events"]
+        return [(event["t"], event["name"], event["detail"]) for event in found]
 
     def now(self) -> float:
         """Lab seconds since the world began."""
@@ -299,18 +305,21 @@ def _summary(out: Out, story: Story, session: Path, picture: Path, seconds: floa
     for specimen, found in story.measured.items():
         rows.append(
             [
-                f"A/A0, {specimen[9:-2]} nm coating",
+                f"areal expansion A/A0, {specimen[9:-2]} nm coating",
                 f"{found['area_ratio']:.3f} ± {found['area_ratio_sigma']:.3f}",
-                f"{EXPECTED[specimen]:.1f} (published)",
+                f"{story.true[specimen]['area_ratio']:.3f}",
+                f"{EXPECTED[specimen]:.1f}",
             ]
         )
     for specimen, dose in story.dose.items():
-        rows.append([f"dose, {specimen}", f"{dose:.0f} e⁻/Å² (upper bound)", ""])
+        true = f"{story.true[specimen]['fluence']:.0f}"
+        rows.append([f"dose, {specimen} (e⁻/Å², upper bound)", f"{dose:.0f}", true, ""])
     if story.blanked_after is not None:
         took = f"{1000 * story.blanked_after:.0f} ms"
-        rows.append(["-170 °C crossed → beam blanked, as the world saw it", took, ""])
-    rows.append(["the demonstration took", f"{seconds:.0f} s", ""])
-    out.tables([Sheet("What came out", ["quantity", "measured", "expected"], rows)])
+        rows.append(["-170 °C crossed → beam blanked", "", took, ""])
+    rows.append(["the demonstration took", f"{seconds:.0f} s", "", ""])
+    heads = ["quantity", "measured", "true, in the simulated world", "published"]
+    out.tables([Sheet("What came out", heads, rows)])
     out.say(f"\nsession  {session}\npicture  {picture}\n\nTry next:")
     for command in ("info", "verify", "replay"):
         out.say(f"  coldframe {command} {os.path.relpath(session)}")
