@@ -33,6 +33,7 @@ from coldframe.status import Severity
 from coldframe.units import parse
 
 Lane = Literal["hub", "guard"]
+_PARTS = ("guard", "recorder", "clock")  # of the service, with readings of their own
 _SWITCH = {"true": True, "on": True, "yes": True, "false": False, "off": False, "no": False}
 _QUICK = 0.5  # s; an abort does not wait longer than this to learn the guard's port
 
@@ -119,12 +120,16 @@ class Conversation:
         described = self.lab["devices"]
         known = [decode(DeviceInfo, json.dumps(each).encode()) for each in described]
         self.devices = {each.device: each for each in known}
+        self._take_addresses(self.lab.get("addresses", {}))
+        return described
+
+    def _take_addresses(self, said: Mapping[str, str]) -> None:
+        """The hub knows its neighbours' ports, we know how its machine is reached."""
         host, _ = _host_and_port(self.addresses.hub)
         for lane, told in self._told.items():
-            port = urlsplit(self.lab.get("addresses", {}).get(lane, "")).port
-            if port and not told:  # the hub knows its neighbours' ports, we how to reach the host
+            port = urlsplit(said.get(lane, "")).port
+            if port and not told:
                 self.addresses = self.addresses._replace(**{lane: f"tcp://{host}:{port}"})
-        return described
 
     def describe(self, name: str) -> Request:
         """All devices as a list, or one device, parameter or command."""
@@ -176,7 +181,12 @@ class Conversation:
         about = {
             key: value for key, value in self.lab.items() if key not in ("devices", "expected")
         }
-        return {**about, "status": dict(sorted(words.items()))}
+        parts: dict[str, dict[str, Any]] = {}
+        for name, reading in snapshot["readings"].items():
+            part, _, member = name.partition(".")
+            if part in _PARTS:  # interlocks and specimen mode, the session file, the speed of time
+                parts.setdefault(part, {})[member] = reading["value"]
+        return {**about, "status": dict(sorted(words.items())), **parts}
 
     # values and verbs --------------------------------------------------------------------
 
@@ -210,8 +220,7 @@ class Conversation:
         if not self.lab and not self._told["guard"]:
             try:
                 command = Command(id=new_id(), do="describe")
-                said = _value((yield Ask("hub", command, _QUICK)))["addresses"]["guard"]
-                self.addresses = self.addresses._replace(guard=said)
+                self._take_addresses(_value((yield Ask("hub", command, _QUICK)))["addresses"])
             except (ColdframeError, KeyError, TypeError):
                 pass  # the hub does not matter now: the usual port it is
         return (yield from self.ask("abort", args={"reason": reason}, lane="guard"))

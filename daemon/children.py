@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import structlog
 
@@ -15,22 +17,35 @@ log = structlog.get_logger()
 
 
 class Child:
-    """One process. Its standard error is ours; its death is seen at the next look."""
+    """One process. What it says goes where ours goes, or to `log_file`."""
 
-    def __init__(self, name: str, arguments: Sequence[str], environment: dict[str, str]):
+    def __init__(
+        self,
+        name: str,
+        arguments: Sequence[str],
+        environment: dict[str, str],
+        log_file: Path | None = None,
+    ):
         self.name, self._arguments, self._environment = name, list(arguments), environment
+        self._log_file = log_file
         self.started = 0.0
         self.start()
 
     def start(self) -> None:
         """Start it, again if need be; a fresh interpreter, never a fork of this one."""
         command = [sys.executable, "-m", "coldframe.daemon", *self._arguments]
-        self._process = subprocess.Popen(  # a new group: Ctrl-C is ours to pass on, in our order
-            command,
-            stdin=subprocess.DEVNULL,
-            env={**os.environ, **self._environment},
-            start_new_session=True,
-        )
+        with contextlib.ExitStack() as stack:
+            log_file = None
+            if self._log_file is not None:
+                log_file = stack.enter_context(open(self._log_file, "ab"))
+            self._process = subprocess.Popen(  # a new group: Ctrl-C is ours to pass on, in order
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log_file,
+                stderr=log_file,
+                env={**os.environ, **self._environment},
+                start_new_session=True,
+            )
         self.started = time.monotonic()
 
     @property

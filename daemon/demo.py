@@ -44,7 +44,8 @@ def run_demo(out: Path, speed: float, show_to: Out) -> int:
     with tempfile.TemporaryDirectory(prefix="coldframe-demo-") as run_folder:
         lab_file = _lab_file(out)
         environment = {"RUNTIME_DIRECTORY": run_folder, "STATE_DIRECTORY": str(out)}
-        service = Child("service", ["serve", str(lab_file), "--json"], environment)
+        arguments = ["serve", str(lab_file), "--json"]
+        service = Child("service", arguments, environment, out / "service.log")
         try:
             plan = _wait_for(Path(run_folder), service, show_to)
             with coldframe.connect(plan.tcp(plan.hub)) as lab, _Truth(plan.folder) as truth:
@@ -86,11 +87,11 @@ class Story:
         self._speed(COLD)
         self._run("cool down to -185 °C", "cool_down")
         self._speed(1)
-        lab.call("guard.specimen_mode", mode="none")  # the cup, no specimen in the beam yet
+        self._specimen_mode("none")  # the cup, no specimen in the beam yet
         self._run("calibrate the dose", "calibrate_dose")
         self.truth.ask(do="load", specimen="lamella")
-        lab.call("guard.specimen_mode", mode="cryo")
         lab.call("guard.new_specimen", id="lamella")
+        self._specimen_mode("cryo")
         self._look_at_lamella()
         self._cold_bias()
         self._excursion()
@@ -158,7 +159,7 @@ class Story:
         """Warm under vacuum, then bias a particle of each coating until it stops growing."""
         lab = self.lab
         self.out.say("Act two, ambient.")
-        lab.call("guard.specimen_mode", mode="ambient")
+        self._specimen_mode("ambient")
         self._speed(COLD)
         self._run("warm to +20 °C under vacuum", "warm_up")
         for specimen in ("particle_5nm", "particle_10nm"):
@@ -203,6 +204,11 @@ class Story:
             for name, reading in readings.items()
             if str(reading["value"]).upper() == "TRIPPED"
         ]
+
+    def _specimen_mode(self, mode: str) -> None:
+        """A person says what is in; the rules that now apply are armed."""
+        self.lab.call("guard.specimen_mode", mode=mode)
+        self.lab.reset()
 
     def _speed(self, speed: float) -> None:
         self.lab.set("clock.speed", speed * self._scale)
@@ -257,7 +263,7 @@ def _wait_for(run_folder: Path, service: Child, out: Out) -> Plan:
         for turn in _turns(90.0):
             bar(min(turn / 20.0, 0.95), "simulators, guard, hosts")
             if not service.alive():
-                raise NotReady("the service did not start; see the lines above")
+                raise NotReady("the service did not start: see service.log beside the session")
             if (run_folder / FILE).exists():
                 plan = Plan.read(run_folder / FILE)
                 if _serves(plan):

@@ -9,6 +9,7 @@ must fear, from the last moment it was sure. Only a new specimen sets it back to
 from __future__ import annotations
 
 import math
+from collections import deque
 from dataclasses import dataclass
 
 from coldframe.clock import NS
@@ -66,11 +67,20 @@ OPTICS = ("high_voltage", "spot", "magnification")
 INPUTS = (*OPTICS, "blanked")
 
 
+@dataclass(slots=True)
+class Stretch:
+    """A stretch of lab time and the highest rate there may have been in it."""
+
+    begin_ns: int
+    end_ns: int
+    bound: float
+
+
 class DoseMeter:
     """Fed with read-backs, asked at every tick. Pure: all times are handed in.
 
-    The dose is certain up to the moment the last read-backs speak of; from there on the worst rate
-    that any look since has shown is counted.
+    A read-back says what was changed since the one before it, at the latest then; so the last
+    stretches stay open until every read-back has been renewed, and are raised by what they show.
     """
 
     def __init__(self, settings: DoseSettings):
@@ -78,13 +88,14 @@ class DoseMeter:
         self.specimen = ""
         self.table: list[Calibration] = []
         self.dose: float | None = 0.0  # e⁻/Å², upper bound; None: the journal was not believed
-        self._certain = 0.0
-        self._sure_ns: int | None = None  # lab time up to which it is certain
-        self._worst = 0.0  # the highest rate that may have been since then
+        self._closed = 0.0
+        self._open: deque[Stretch] = deque()
+        self._before: tuple[int, float] | None = None  # lab time and bound of the last look
         self._last_rate = 0.0  # of the unblanked beam, when it was last known
         self._seen: dict[str, ReadBack] = {}
+        self._since: dict[str, int] = {}  # what was renewed since the last look: its stamp before
+        self._planned: dict[str, tuple[float, int]] = {}  # commanded, not read back: value, when
         self._doubted_ns = -1  # monotonic: when a command may have unblanked it
-        self._lab_ns = 0
 
     # ---- what comes in --------------------------------------------------------------------
 
@@ -106,20 +117,30 @@ class DoseMeter:
 
     def resume(self, specimen: str, dose: float | None) -> None:
         """Go on after a restart from the upper bound the journal holds."""
-        self.specimen, self.dose, self._certain = specimen, dose, dose or 0.0
-        self._sure_ns, self._worst = None, 0.0
+        self.specimen, self.dose, self._closed = specimen, dose, dose or 0.0
+        self._open.clear()
+        self._before = None
 
     def see(self, name: str, read_back: ReadBack) -> None:
         """One of `INPUTS` (`blanked` as 1 or 0) as the column reads it back."""
         if name == "blanked" and read_back.received_ns <= self._doubted_ns:
             return
+        if name in self._seen:
+            self._since.setdefault(name, self._seen[name].steady_ns)
+        if name in self._planned and read_back.received_ns > self._planned[name][1]:
+            del self._planned[name]
         self._seen[name] = read_back
 
-    def unblanking(self, now_ns: int) -> None:
+    def unblanking(self, now_ns: int, lab_ns: int, steady_ns: int) -> None:
         """A command that may unblank is on its way: what was read before proves nothing more."""
+        self.advance(now_ns, lab_ns, steady_ns)
         self._doubted_ns = now_ns
-        self._seen.pop("blanked", None)
-        self._worst = max(self._worst, self._bound(now_ns))
+        self.advance(now_ns, lab_ns, steady_ns)
+
+    def changing(self, name: str, value: float, now_ns: int) -> None:
+        """A command that sets one of `OPTICS` is on its way: the higher of both rates counts."""
+        if name in OPTICS:
+            self._planned[name] = (value, now_ns)
 
     # ---- what it says -----------------------------------------------------------------------
 
@@ -160,41 +181,85 @@ class DoseMeter:
     def advance(self, now_ns: int, lab_ns: int, steady_ns: int, *, counting: bool = True) -> Look:
         """Count up to now; returns the look it used. `counting` is off while a person says that
         there is no specimen."""
-        self._lab_ns = lab_ns
         look = self.look(now_ns, lab_ns)
-        unblanked = self.unblanked_rate(now_ns, lab_ns).upper
-        self._last_rate = self._last_rate if unblanked is None else unblanked
-        bound = self._bound(now_ns) if look.upper is None else look.upper
-        if self._sure_ns is None or not counting:
+        proven = self._fresh("blanked", now_ns) == 1
+        rate = self._bound(now_ns, lab_ns)
+        bound = 0.0 if proven else rate
+        before, self._before = self._before, (steady_ns, bound)
+        renewed, self._since = self._since, {}
+        if before is None or not counting:
             # before the first read-backs nothing has a permit: there is nothing to count
-            self._sure_ns, self._worst = (steady_ns if self.ready else None), bound
+            self._close(steady_ns)
+            self._before = (steady_ns, bound) if self.ready else None
             return look
-        self._worst = max(self._worst, bound)
-        if look.upper is not None and "blanked" in self._seen:
-            needed = ("blanked",) if look.rate == 0.0 else INPUTS
-            proven_ns = min(self._seen[name].steady_ns for name in needed)
-            if proven_ns > self._sure_ns:
-                self._certain += self._worst * (proven_ns - self._sure_ns) / NS
-                self._sure_ns, self._worst = proven_ns, look.upper
+        self._lay(before[0], steady_ns, max(before[1], bound))
+        stale = {n: s.steady_ns for n, s in self._seen.items() if self._is_stale(n, now_ns)}
+        changed = {**renewed, **stale}
+        if optics := [stamp for name, stamp in changed.items() if name in OPTICS]:
+            self._raise(min(optics), rate, blanked_too=False)
+        if "blanked" in changed and not proven:
+            self._raise(changed["blanked"], rate, blanked_too=True)
+        self._close(min(seen.steady_ns for seen in self._seen.values()))
         if self.dose is not None:
-            since = max(0, steady_ns - self._sure_ns) / NS
-            self.dose = max(self.dose, self._certain + self._worst * since)
+            still = sum(s.bound * (s.end_ns - s.begin_ns) for s in self._open) / NS
+            self.dose = max(self.dose, self._closed + still)
         return look
 
     # ---- inside -------------------------------------------------------------------------------
 
-    def _bound(self, now_ns: int) -> float:
-        """The highest rate there can be, while it is not known whether the beam is blanked."""
-        upper = self.unblanked_rate(now_ns, self._lab_ns).upper
-        return self.feared if upper is None else upper
+    def _bound(self, now_ns: int, lab_ns: int) -> float:
+        """The highest rate the unblanked beam may have, commands under way included."""
+        found = self.unblanked_rate(now_ns, lab_ns).upper
+        if found is not None:
+            self._last_rate = found
+        if found is not None and self._planned:
+            planned = {name: value for name, (value, _) in self._planned.items()}
+            then = self.unblanked_rate(now_ns, lab_ns, **planned).upper
+            return self.feared if then is None else max(found, then)
+        return self.feared if found is None else found
 
     def _fresh(self, name: str, now_ns: int) -> float | None:
-        settings = self.settings
-        max_age_s = settings.blanked_max_age_s if name == "blanked" else settings.optics_max_age_s
         seen = self._seen.get(name)
-        if seen is None or now_ns - seen.received_ns > max_age_s * NS:
+        if seen is None or self._is_stale(name, now_ns):
+            return None
+        if name == "blanked" and seen.received_ns <= self._doubted_ns:
             return None
         return seen.value
+
+    def _is_stale(self, name: str, now_ns: int) -> bool:
+        settings = self.settings
+        limit = settings.blanked_max_age_s if name == "blanked" else settings.optics_max_age_s
+        return now_ns - self._seen[name].received_ns > limit * NS
+
+    def _lay(self, begin_ns: int, end_ns: int, bound: float) -> None:
+        """The stretch since the last look."""
+        if end_ns <= begin_ns:
+            return
+        if self._open and self._open[-1].bound == bound:
+            self._open[-1].end_ns = end_ns
+        else:
+            self._open.append(Stretch(begin_ns, end_ns, bound))
+
+    def _raise(self, since_ns: int, rate: float, *, blanked_too: bool) -> None:
+        """From `since_ns` on it may have been `rate`; where it was proven blanked, only if told."""
+        self._split(since_ns)
+        for stretch in self._open:
+            if stretch.begin_ns >= since_ns and (blanked_too or stretch.bound > 0):
+                stretch.bound = max(stretch.bound, rate)
+
+    def _close(self, until_ns: int) -> None:
+        """What no read-back can raise any more."""
+        self._split(until_ns)
+        while self._open and self._open[0].end_ns <= until_ns:
+            stretch = self._open.popleft()
+            self._closed += stretch.bound * (stretch.end_ns - stretch.begin_ns) / NS
+
+    def _split(self, at_ns: int) -> None:
+        for index, stretch in enumerate(self._open):
+            if stretch.begin_ns < at_ns < stretch.end_ns:
+                self._open.insert(index, Stretch(stretch.begin_ns, at_ns, stretch.bound))
+                stretch.begin_ns = at_ns
+                return
 
     def _calibrated(self, kv: float, spot: float, mag: float, lab_ns: int) -> list[Calibration]:
         """What is valid at this setting, or at its two neighbours in magnification."""

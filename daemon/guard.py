@@ -23,7 +23,7 @@ from pydantic import JsonValue
 from coldframe.clock import NS, Clock, open_clock
 from coldframe.daemon.journal import Journal
 from coldframe.daemon.judge import GUARD, Host, Judge
-from coldframe.daemon.lanes import BATCH, dealer, inner_router
+from coldframe.daemon.lanes import BATCH, client_router, dealer, inner_router
 from coldframe.daemon.petitions import Petitions
 from coldframe.daemon.plan import Plan
 from coldframe.daemon.rules import GuardSettings
@@ -40,6 +40,7 @@ from coldframe.messages import (
     Registered,
     Relay,
     Reply,
+    Safe,
     Secured,
     SessionMark,
     Takeover,
@@ -98,7 +99,7 @@ class Guard:
         self.judge = Judge(settings, clock, Journal(journal))
         self.petitions = Petitions(self.judge, self.boot)
         self._inner = inner_router(context, addresses.inner)
-        self._clients = _client_router(context, addresses.clients)
+        self._clients = client_router(context, addresses.clients, COMMAND_LIMIT)
         self._hub = dealer(context, GUARD, addresses.hub)
         self._recorder = dealer(context, GUARD, addresses.recorder)
         for lane in (self._hub, self._recorder):
@@ -108,8 +109,7 @@ class Guard:
         self._service = None if service_pid is None else os.pidfd_open(service_pid)
         self._waiting: list[Waiting] = []
         self._stop = False
-        endpoint = self._clients.getsockopt(zmq.LAST_ENDPOINT)
-        self.clients = cast(bytes, endpoint).decode()
+        self.clients = cast(bytes, self._clients.getsockopt(zmq.LAST_ENDPOINT)).decode()
 
     def stop(self) -> None:
         """Outputs safe, then end; from a signal handler or another thread."""
@@ -173,6 +173,9 @@ class Guard:
         while out.to_hosts:
             device, message = out.to_hosts.pop(0)
             self._tell(device, message)
+            host = self.judge.hosts.get(device)
+            if isinstance(message, Safe) and host is not None and host.lost:
+                self._tell(LAST_HAND, Takeover(device=device, boot=host.info.boot, why=message.why))
         self.judge.settle()
         while out.events:
             kind, text, details = out.events.pop(0)
@@ -307,11 +310,7 @@ class Guard:
         """Nothing is granted any more; every host that is still there makes safe and verifies."""
         judge, now = self.judge, self.clock.mono_ns()
         stopping, judge.granting = judge.granting, False
-        alive = [
-            host
-            for host in judge.hosts.values()
-            if host.asked_ns is not None and host.asked_ns > max(host.left_ns, now - NS)
-        ]
+        alive = [host for host in judge.hosts.values() if host.alive(now)]
         judge.make_safe([name for host in alive for name in host.outputs], "the guard stops")
         self._send()
         until = now + round(LEAVE_S * NS)
@@ -325,16 +324,6 @@ class Guard:
         judge.granting = stopping
         with contextlib.suppress(ColdframeError):
             judge.leave()
-
-
-def _client_router(context: zmq.Context[zmq.Socket[bytes]], address: str) -> zmq.Socket[bytes]:
-    socket = context.socket(zmq.ROUTER)
-    socket.linger = 0
-    socket.maxmsgsize = COMMAND_LIMIT
-    socket.handshake_ivl = 2000
-    socket.router_mandatory = 1
-    socket.bind(address)
-    return socket
 
 
 def run_guard(plan: Plan) -> int:

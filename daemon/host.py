@@ -257,13 +257,8 @@ class DeviceHost:
         return verified, words
 
     def _secured(self, safe_id: str, verified: bool, words: str) -> None:
-        message = Secured(
-            id=safe_id,
-            device=self.settings.name,
-            verified=verified,
-            words=words,
-            mono_ns=str(self._mono()),
-        )
+        now, device = str(self._mono()), self.settings.name
+        message = Secured(id=safe_id, device=device, verified=verified, words=words, mono_ns=now)
         self._lanes.send("guard", message)
 
     def _queue(self, relay: Relay, *, from_guard: bool) -> None:
@@ -277,7 +272,9 @@ class DeviceHost:
         self._lanes.publish(frames, in_session=self._stamps.session is not None)
 
     def _registered(self, lane: Lane, message: Registered) -> None:
-        if message.boot == self.boot and message.error is not None:
+        if message.boot == "":
+            self._introduced[lane] = 0  # a hub that was started again does not know us
+        elif message.boot == self.boot and message.error is not None:
             log.error("not accepted", device=self.settings.name, by=lane, reason=message.error)
 
     def _parse(self, data: bytes, *models: type[Message]) -> Message | None:

@@ -41,9 +41,11 @@ COMMAND_LIMIT = 1 << 20  # bytes; a client that sends more is disconnected
 STREAM_ROOM = 500  # messages a slow subscriber may be behind before it misses some
 ARRAYS_PER_SECOND = 25  # of one stream to watchers; the recorder has them all
 ARRAY_BYTES_PER_SECOND = 50e6
+WELCOME_EVERY = 0.2  # s between two requests to a host to register
 TURN = 0.1  # s at most between two looks at deadlines
 SYNC = b"\x01sync "  # a subscription to `sync TOKEN ` is answered on that topic at once
 
+_PARTS = ("guard", "recorder", "service", "run")  # speak without being a device
 _GOES_TO = {
     "abort": "guard", "ack": "guard", "reset": "guard", "enable": "guard", "bypass": "guard",
     "lease": "guard", "record": "recorder", "run": "service", "pause": "service",
@@ -78,6 +80,7 @@ class Hub:
         self._stamps = Stamps("hub", self._clock, settings.simulated)
         self._lab_clock = lab_clock.LabClock(self._clock, settings.lab, self._stamps)
         self._next_array: dict[bytes, int] = {}
+        self._next_welcome: dict[str, int] = {}
         self._stop = threading.Event()
         self._commands = _bound(context, zmq.ROUTER, settings.commands)
         self._streams = _bound(context, zmq.XPUB, settings.streams)
@@ -203,15 +206,7 @@ class Hub:
 
     def _describe(self, name: str) -> Any:
         if name:
-            info = self.board.device(name).model_dump(mode="json")
-            member = name.partition(".")[2]
-            if not member:
-                return info
-            members = {each["name"]: each for each in info["parameters"] + info["commands"]}
-            if member not in members:
-                self.board.check(Command(id="-", do="get", name=name))
-            return members[member]
-        devices = [each.model_dump(mode="json") for each in self.board.devices.values()]
+            return self.board.describe(name)
         return {
             "lab": self.settings.lab,
             "simulated": self.settings.simulated,
@@ -219,7 +214,7 @@ class Hub:
             "role": "admin",
             "addresses": self.addresses,
             "expected": sorted(self.settings.expected),
-            "devices": devices,
+            "devices": [each.model_dump(mode="json") for each in self.board.devices.values()],
             **self.settings.details,
         }
 
@@ -259,6 +254,9 @@ class Hub:
     def _fan_out(self, peer: str, message: list[bytes]) -> None:
         """Out as it came in, byte for byte; arrays only as often as eyes can follow."""
         header = header_of(message[0], message[1])
+        if peer not in self.board.devices and peer not in _PARTS:
+            self._ask_for_registration(peer)
+            return
         if peer != "guard" and header.name.partition(".")[0] != peer:
             raise BadRequest(f"{peer} speaks for {header.name}")
         if len(message) > 2:
@@ -269,7 +267,15 @@ class Hub:
             self._next_array[message[0]] = now + round(pause * NS)
         else:
             self.board.note(header)
-        self._streams.send_multipart(message, zmq.NOBLOCK, copy=len(message) == 2)
+        self._streams.send_multipart(message, zmq.NOBLOCK)
+
+    def _ask_for_registration(self, peer: str) -> None:
+        """A host we do not know, or do not know any more, is not believed; it may try again."""
+        now = self._mono()
+        if now >= self._next_welcome.get(peer, 0):
+            self._next_welcome[peer] = now + round(WELCOME_EVERY * NS)
+            error = "register first: the hub does not know you"
+            self._send_inside(peer, Registered(boot="", error=error).encode())
 
     def _send_inside(self, peer: str, data: bytes) -> bool:
         try:

@@ -9,7 +9,7 @@ from coldframe.daemon.connection import Connection
 from coldframe.daemon.polling import Schedule
 from coldframe.daemon.stamps import Frames, Stamps
 from coldframe.drivers.base import Driver, Sample
-from coldframe.errors import ColdframeError, Disconnected, NotReady
+from coldframe.errors import BadRequest, ColdframeError, Disconnected, NotReady
 from coldframe.messages import DeviceInfo, Scalar, plain
 from coldframe.status import Severity, Status
 
@@ -138,6 +138,8 @@ class Instrument:
 
     def known(self, name: str) -> Scalar:
         """Read `name` for somebody who asked; `NotReady` when the instrument has no value."""
+        if not self.readable(name):
+            raise BadRequest(f"{self.driver.name}.{name} can be set, not read")
         value = self.read(name)
         if value is None:
             raise NotReady(f"{self.driver.name}.{name}: the instrument says it has no valid value")

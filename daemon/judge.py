@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from coldframe.clock import Clock
+from coldframe.clock import NS, Clock
 from coldframe.daemon.conditions import Sample
 from coldframe.daemon.derived import Derived
 from coldframe.daemon.dose import INPUTS, Calibration, DoseMeter, ReadBack
@@ -50,6 +50,10 @@ class Host:
     @property
     def outputs(self) -> list[str]:
         return [f"{self.info.device}.{output.name}" for output in self.info.outputs]
+
+    def alive(self, now_ns: int) -> bool:
+        """Has it asked lately, and not made safe and left since?"""
+        return self.asked_ns is not None and self.asked_ns > max(self.left_ns, now_ns - NS)
 
 
 class Judge:
@@ -297,8 +301,6 @@ class Judge:
 
     def _margin(self, meter: DoseMeter) -> float:
         rate = self.derived.values.get(f"{meter.settings.column}.dose_rate")
-        if rate == 0.0:
-            return 0.0
         return (meter.feared if rate is None else rate) * DEADMAN_S * self.clock.speed
 
     def _remember(self) -> Engine:

@@ -74,6 +74,7 @@ class LastHand:
         self._service = os.pidfd_open(parent_pid)
         self._socket = dealer(context, NAME, guard)
         self._processes: dict[int, Process] = {}  # by pidfd
+        self._gone: set[str] = set()  # boots whose process has ended
         self._securing: dict[str, tuple[threading.Event, threading.Thread]] = {}
         self._results: queue.SimpleQueue[Secured] = queue.SimpleQueue()
         self._stop = False
@@ -141,6 +142,7 @@ class LastHand:
         try:
             handle = os.pidfd_open(message.pid)
         except ProcessLookupError:
+            self._gone.add(message.boot)
             self._secure(device, "its host had died before it could be watched")
             return None
         ours = _parent_of(message.pid) == self._parent
@@ -148,7 +150,11 @@ class LastHand:
         return handle
 
     def _take_over(self, message: Takeover) -> None:
-        """End the host's process, by its handle: its death starts the rest."""
+        """End the host's process, by its handle: its death starts the rest. When it had died long
+        ago, make safe once more."""
+        if message.boot in self._gone:
+            self._secure(message.device, message.why)
+            return
         for process in self._processes.values():
             if process.devices.get(message.device) != message.boot:
                 continue
@@ -162,6 +168,7 @@ class LastHand:
             return
 
     def _died(self, process: Process) -> None:
+        self._gone |= set(process.devices.values())
         for device in process.devices:
             self._secure(device, f"its host (process {process.pid}) is gone")
         os.close(process.handle)
@@ -212,7 +219,8 @@ class LastHand:
     # ---- what it says ------------------------------------------------------------------------
 
     def _boots(self) -> list[str]:
-        return [boot for process in self._processes.values() for boot in process.devices.values()]
+        watched = [set(process.devices.values()) for process in self._processes.values()]
+        return sorted(self._gone.union(*watched))
 
     def _idle(self) -> bool:
         working = any(thread.is_alive() for _, thread in self._securing.values())

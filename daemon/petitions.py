@@ -267,10 +267,13 @@ class Petitions:
         judge, now = self.judge, self.judge.clock.mono_ns()
         if command.do == "set" and isinstance(command.value, int | float):
             judge.facts.sent(command.name, float(command.value))
+            if judge.meter is not None and command.name.startswith(judge.meter.settings.column):
+                judge.meter.changing(command.name.partition(".")[2], float(command.value), now)
         meter, contact = judge.meter, judge.settings.contact
         beam = f"{meter.settings.column}.{meter.settings.output}" if meter is not None else ""
         if meter is not None and command.do == "call" and beam in outputs:
-            meter.unblanking(now)
+            steady = judge.clock.lab_ns() if judge.settings.simulated else now
+            meter.unblanking(now, judge.clock.lab_ns(), steady)
         if judge.contact is not None and contact is not None and contact.motion in outputs:
             judge.contact.moved(now)
 

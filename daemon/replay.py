@@ -218,14 +218,14 @@ class Replay:
                     f"{info['device']} has no {member!r}; it has {', '.join(members)}"
                 )
             return members[member] if member else info
-        devices = {key: each.model_dump(mode="json") for key, each in self._board.devices.items()}
+        devices = [each.model_dump(mode="json") for each in self._board.devices.values()]
         return {
             "lab": str(self._session.entry.attrs["lab"]),
             "simulated": self._session.simulated,
             "identity": "local",
             "role": "observer",
             "addresses": self.addresses,
-            "expected": sorted(devices),
+            "expected": sorted(self._board.devices),
             "devices": devices,
             "replay": self._status(),
         }

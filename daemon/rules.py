@@ -156,7 +156,7 @@ class DoseSettings(Frozen):
     output: str = "beam"
     max_rate: Positive = 100.0  # e⁻/Å²/s assumed while nothing better is known
     calibration_max_age_days: Positive = 7.0  # IL-21
-    blanked_max_age_s: Positive = 0.5
+    blanked_max_age_s: Positive = 1.0  # a hang is the permit's to end, after half a second
     optics_max_age_s: Positive = 12.0  # high voltage (polled every 5 s), spot, magnification
 
 

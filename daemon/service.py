@@ -229,7 +229,8 @@ class Service:
         if command.do != "run":
             raise BadRequest(f"{command.do!r}: a run can be started and aborted, no more yet")
         check_arguments(find(command.name), command.args)
-        if self._run is not None and self._run.alive():
+        # a run that has just said it is done may still be leaving
+        if self._run is not None and not self._run.wait(1.0):
             raise Busy("a protocol is running: wait for it, or abort")
         run_id = new_id()
         arguments = ["runner", str(self._plan_file), run_id, command.name]

@@ -183,42 +183,54 @@ class Session:
         if waiting is not None and waiting.header:
             yield waiting
 
-    def chunk(self, stream: Stream, index: int, *, check: bool = True) -> bytes:
+    def chunk(self, stream: Stream, index: int) -> bytes:
         """The bytes of one frame or spectrum; `StorageError` when its CRC does not fit."""
-        data = stream.group["data"]
-        shape, where = data.shape[1:], f"{stream.name}[{index}]"
+        return self._chunk(stream.group["data"], index, int(stream.group["crc"][index]))
+
+    def chunks(self, stream: Stream) -> Iterator[bytes | StorageError]:
+        """All frames or spectra of a stream; an error in the place of each that is damaged."""
+        data, total = stream.group["data"], len(stream)
+        for start in range(0, total, BLOCK):
+            crcs = stream.group["crc"][start : min(start + BLOCK, total)].tolist()
+            for index, crc in enumerate(crcs, start):
+                try:
+                    yield self._chunk(data, index, crc)
+                except StorageError as error:
+                    yield error
+
+    def _chunk(self, data: h5py.Dataset, index: int, crc: int) -> bytes:
+        shape, where = data.shape[1:], f"{self.path}: {data.name}[{index}]"
         try:
             mask, stored = data.id.read_direct_chunk((index, *[0] * len(shape)))
         except (OSError, RuntimeError) as error:
-            raise StorageError(f"{self.path}: {where} cannot be read: {error}") from None
-        if check and crc32(stored) != int(stream.group["crc"][index]):
-            raise StorageError(f"{self.path}: {where} is damaged: its CRC does not fit its bytes")
+            raise StorageError(f"{where} cannot be read: {error}") from None
+        if crc32(stored) != crc:
+            raise StorageError(f"{where} is damaged: its CRC does not fit its bytes")
         return unpack(stored, mask, shape, data.dtype, data.compression == "gzip")
 
     def _rows(self, stream: Stream, payloads: bool) -> Iterator[Message]:
         group, total = stream.group, len(stream)
-        unit = str(group.attrs["unit"])
+        unit, kind = str(group.attrs["unit"]), str(group.attrs["kind"])
         first = topic(stream.kind, stream.name)  # type: ignore[arg-type]
-        columns = [part for part in stream.parts if part != "data"]
+        columns = {part: group[part] for part in stream.parts if part != "data"}
+        data = None if stream.kind == "reading" else group["data"]
         for start in range(0, total, BLOCK):
             end = min(start + BLOCK, total)
-            block = {name: group[name][start:end] for name in columns}
-            for index in range(end - start):
-                row = {name: values[index] for name, values in block.items()}
-                form = int(row["form"]) % 4
-                arrival = int(row["arrival"])
-                if stream.kind == "reading":
+            block = [column[start:end].tolist() for column in columns.values()]
+            for index, values in enumerate(zip(*block, strict=True), start):
+                row = dict(zip(columns, values, strict=True))
+                arrival, form = row["arrival"], row["form"] % 4
+                fields = header_fields(row, stream.name, unit, self.session)
+                if data is None:
                     if form != VERBATIM:
-                        fields = header_fields(row, stream.name, unit, self.session)
-                        value = load_value(str(group.attrs["kind"]), row["value"], form)
+                        value = load_value(kind, row["value"], form)
                         yield Message(arrival, first, reading_bytes(fields, value))
                     continue
-                payload = self.chunk(stream, start + index) if payloads else b""
                 header = b""
                 if form != VERBATIM:
-                    fields = header_fields(row, stream.name, unit, self.session)
-                    data, details = group["data"], json.loads(row["details"])
+                    details = json.loads(row["details"])
                     header = array_bytes(fields, data.dtype.str, data.shape[1:], details)
+                payload = self._chunk(data, index, row["crc"]) if payloads else b""
                 yield Message(arrival, first, header, payload)
 
 

@@ -16,6 +16,9 @@ from coldframe.daemon.session_journal import Line, flaws, parse
 from coldframe.errors import ColdframeError, StorageError
 from coldframe.messages import header_of
 
+# what h5py and the columns raise when bytes of a file are not what was written
+_UNREADABLE = (OSError, RuntimeError, KeyError, ValueError, TypeError, IndexError, AttributeError)
+
 
 class Problem(NamedTuple):
     """What is wrong, and where in the file."""
@@ -34,22 +37,28 @@ def verify(path: Path | str) -> list[Problem]:
     """
     try:
         with Session(path) as session:
-            return list(_problems(session))
-    except ColdframeError as error:
+            found: list[Problem] = []
+            for look in _LOOKS:
+                try:
+                    found += look(session)
+                except _UNREADABLE as error:
+                    found.append(Problem(str(path), f"damaged: {error}"))
+            return found
+    except (ColdframeError, *_UNREADABLE) as error:
         return [Problem(str(path), str(error))]
 
 
-def _problems(session: Session) -> Iterator[Problem]:
+def _state(session: Session) -> Iterator[Problem]:
     if not session.closed:
         yield Problem(str(session.path), "not closed: live, or left so by a crash")
+
+
+def _streams(session: Session) -> Iterator[Problem]:
     for stream in session.streams():
         yield from _lengths(session, stream)
         yield from _arrivals(stream)
         yield from _chunks(session, stream)
         yield from _columns(stream)
-    yield from _journal(session)
-    yield from _numbers(session)
-    yield from _texts(session)
 
 
 def _lengths(session: Session, stream: Stream) -> Iterator[Problem]:
@@ -74,11 +83,9 @@ def _arrivals(stream: Stream) -> Iterator[Problem]:
 def _chunks(session: Session, stream: Stream) -> Iterator[Problem]:
     if stream.kind == "reading":
         return
-    for index in range(len(stream)):
-        try:
-            session.chunk(stream, index)
-        except StorageError as error:
-            yield Problem(f"{_where(stream)}/data[{index}]", str(error))
+    for index, chunk in enumerate(session.chunks(stream)):
+        if isinstance(chunk, StorageError):
+            yield Problem(f"{_where(stream)}/data[{index}]", str(chunk))
 
 
 def _columns(stream: Stream) -> Iterator[Problem]:
@@ -167,3 +174,6 @@ def _texts(session: Session) -> Iterator[Problem]:
 
 def _where(stream: Stream) -> str:
     return str(stream.group.name).lstrip("/")
+
+
+_LOOKS = (_state, _streams, _journal, _numbers, _texts)

@@ -18,15 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import h5py
-import numpy as np
 
 from coldframe.clock import Clock
 from coldframe.daemon import layout
 from coldframe.daemon.chunks import Chunk, Compression, pack
 from coldframe.daemon.columns import (
-    ARRAY_COLUMNS,
     DETAILS_BYTES,
-    LOG_COLUMNS,
     VALUE,
     VERBATIM,
     Rows,
@@ -35,6 +32,7 @@ from coldframe.daemon.columns import (
 )
 from coldframe.daemon.metadata import Given
 from coldframe.daemon.session_journal import Journal, message_body, record_body
+from coldframe.daemon.stacks import Log, Stack
 from coldframe.errors import BadRequest, StorageError
 from coldframe.messages import Array, DeviceInfo, Header, Reading, StreamInfo
 
@@ -55,51 +53,9 @@ class About:
     metadata: Given = field(default_factory=dict)
 
 
-class _Log:
-    """The readings of one parameter."""
-
-    def __init__(self, group: h5py.Group, name: str, kind: str, unit: str):
-        self.path, self.name, self.kind, self.unit = group.name, name, kind, unit
-        self.rows = Rows(group, LOG_COLUMNS)
-
-    def bind(self, file: h5py.File) -> None:
-        self.rows.bind(file[self.path])
-
-
-class _Stack:
-    """The arrays of one stream: a chunk each."""
-
-    def __init__(self, group: h5py.Group, name: str, info: StreamInfo):
-        self.path, self.name, self.unit = group.name, name, info.unit
-        self.dtype, self.shape = np.dtype(info.dtype), tuple(info.shape)
-        self.dtype_text = info.dtype
-        self.nbytes = int(np.prod(self.shape)) * self.dtype.itemsize
-        self.rows = Rows(group, ARRAY_COLUMNS)
-        self.data: h5py.Dataset = group["data"]
-        self._doubtful = False
-
-    def bind(self, file: h5py.File) -> None:
-        self.rows.bind(file[self.path])
-        self.data = file[self.path]["data"]
-
-    def write(self, chunk: Chunk) -> None:
-        """The next chunk. Direct: the frame is not copied, the filters do not run again."""
-        if self._doubtful:
-            file = self.data.file
-            self.data.id._close()
-            self.data = file[self.path]["data"]
-        index = self.rows.count
-        # until it succeeds: after a failed write HDF5 takes the chunk for indexed, which it is not,
-        # and only a dataset opened anew knows better
-        self._doubtful = True
-        self.data.id.set_extent((index + 1, *self.shape))
-        self.data.id.write_direct_chunk((index, *[0] * len(self.shape)), chunk.data, chunk.mask)
-        self._doubtful = False
-
-
 @dataclass
 class _Pending:
-    stack: _Stack
+    stack: Stack
     row: tuple[Any, ...]
     nbytes: int
     chunk: Future[Chunk]
@@ -120,8 +76,8 @@ class SessionFile:
         self.path, self.about, self._compression = path, about, compression
         self.devices = {info.device: info for info in devices}
         self.journal = Journal(path.with_suffix(".journal"))
-        self._logs: dict[str, _Log] = {}
-        self._stacks: dict[tuple[str, str, str, tuple[int, ...]], _Stack] = {}
+        self._logs: dict[str, Log] = {}
+        self._stacks: dict[tuple[str, str, str, tuple[int, ...]], Stack] = {}
         self._undeclared: dict[str, Reading] = {}
         self._pending: deque[_Pending] = deque()
         self._pending_bytes = 0
@@ -274,7 +230,7 @@ class SessionFile:
             self._pending.popleft()
             self._pending_bytes -= first.nbytes
 
-    def _stack(self, topic: bytes, header: Array) -> _Stack:
+    def _stack(self, topic: bytes, header: Array) -> Stack:
         kind = topic.split(b" ", 1)[0].decode()
         key = (kind, header.name, header.dtype, header.shape)
         if key not in self._stacks:  # nobody announced it, or the camera changed its frame
@@ -317,13 +273,13 @@ class SessionFile:
 
     def _create_log(self, name: str, kind: str, unit: str, doc: str) -> None:
         group = layout.create_log(self._file, self.about, name, kind, unit, doc)
-        self._logs[name] = _Log(group, name, kind, unit)
+        self._logs[name] = Log(group, name, kind, unit)
 
     def _create_stack(self, name: str, info: StreamInfo) -> None:
         key = (info.kind, name, info.dtype, tuple(info.shape))
         if key not in self._stacks:
             group = layout.create_stack(self._file, self.about, name, info, self._compression)
-            self._stacks[key] = _Stack(group, name, info)
+            self._stacks[key] = Stack(group, name, info)
 
     def _reopen(self, create: Any) -> None:
         """Close, open for more than one reader's sake without locks, create, go live again."""
@@ -342,7 +298,7 @@ class SessionFile:
         self._file.swmr_mode = True
         self._file.flush()
 
-    def _each(self) -> list[_Log | _Stack]:
+    def _each(self) -> list[Log | Stack]:
         return [*self._logs.values(), *self._stacks.values()]
 
     def _all_rows(self) -> list[Rows]:

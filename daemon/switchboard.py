@@ -11,6 +11,7 @@ from coldframe.daemon.checks import check, near
 from coldframe.errors import BadRequest, Busy, NotReady, TooLate, UnknownName
 from coldframe.messages import (
     Command,
+    CommandInfo,
     DeviceInfo,
     Event,
     Header,
@@ -134,6 +135,18 @@ class Switchboard:
         if device in self.expected:
             raise NotReady(f"{device}: its host has not registered yet; ask again, or see `status`")
         raise UnknownName(f"no device {device!r}; {near(device, self.expected)}")
+
+    def describe(self, name: str) -> dict[str, Any]:
+        """One device, parameter or command, as its host registered it."""
+        info = self.device(name)
+        member = name.partition(".")[2]
+        if not member:
+            return info.model_dump(mode="json")
+        both: list[ParameterInfo | CommandInfo] = [*info.commands, *info.parameters]
+        members = {each.name: each for each in both}
+        if member not in members:
+            raise UnknownName(f"{info.device} has no {member!r}; {near(member, members)}")
+        return members[member].model_dump(mode="json")
 
     def latest(self, command: Command) -> Any:
         """The value that answers this `get` from memory; None when the device must be asked."""

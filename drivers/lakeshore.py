@@ -9,22 +9,14 @@ from __future__ import annotations
 import contextlib
 import math
 import re
-import time
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field
 
-from coldframe.drivers.base import (
-    Driver,
-    Options,
-    Output,
-    Parameter,
-    command,
-    parse,
-    retry_safe,
-)
+from coldframe.drivers.base import Driver, Options, Output, Parameter, command, parse, retry_safe
 from coldframe.drivers.lakeshore_loop import (
     STEP,
+    Flatness,
     Loop,
     number_of,
     questions,
@@ -48,7 +40,6 @@ from coldframe.units import show
 USB = SerialFraming(57600, 7, "O", 1)
 DIALECT = Dialect(b"\n", b"\r\n", timeout=0.25, pace=0.05, recognise=r"LSCI,MODEL\d+,.*")
 QYE, EXE, CME, PON = 4, 16, 32, 128  # standard event status register
-FLAT_READINGS = 10  # as many equal ones at least, before a sensor counts as frozen
 _HEATER_FAULTS = {"1": "open load", "2": "short circuit"}
 
 
@@ -104,7 +95,10 @@ class Lakeshore(Driver):
     _link: LineLink | None = None
     _loop: Loop | None = None  # as last read; None: unknown
     _fresh = True  # nothing asked since the port was opened: old events are nobody's
-    _flat: tuple[float, float, int] = (math.nan, 0.0, 0)  # value, since when, how often
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._flat = Flatness()
 
     # ---- the wire ---------------------------------------------------------------------
 
@@ -198,18 +192,11 @@ class Lakeshore(Driver):
         """The stage's temperature, NaN when the instrument itself does not believe it. A bad
         sensor reads +0.00000, which is no temperature."""
         value = self._number(reading)
-        last, since, count = self._flat
-        if value == last:
-            self._flat = last, since, count + 1
-        else:
-            self._flat = value, time.monotonic(), 1
+        self._flat.see(value)
         return value if self._whole(status) == 0 else math.nan
 
     def _frozen(self) -> float | None:
-        """For how many seconds the sensor has shown one value, when that is too long."""
-        _, since, count = self._flat
-        flat = time.monotonic() - since
-        return flat if count >= FLAT_READINGS and flat > self.options.flat_s else None
+        return self._flat.too_long(self.options.flat_s)
 
     # ---- the loop ---------------------------------------------------------------------
 

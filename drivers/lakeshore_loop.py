@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from typing import NamedTuple
 
 from coldframe.drivers.base import parse
@@ -13,6 +14,7 @@ KELVIN, CELSIUS = "1", "2"  # preferred units, INTYPE's fifth field
 CLOSED_LOOP = (1, 2)  # OUTMODE: PID, zone
 STEP = 0.002  # K; SETP is sent with three decimals
 INPUTS = "ABCD"
+FLAT_READINGS = 10  # as many equal ones at least, before a sensor counts as frozen
 
 _READING_FAULTS = {1: "invalid", 16: "temperature under range", 32: "temperature over range",
                    64: "sensor units zero", 128: "sensor units over range"}  # fmt: skip
@@ -43,6 +45,24 @@ class Loop(NamedTuple):
             return True
         below = self.setpoint <= cold_setpoint + STEP
         return below and not self.ramping and self.holdable(sensor)
+
+
+class Flatness:
+    """For how long a sensor has shown one and the same value, to the last digit."""
+
+    def __init__(self) -> None:
+        self._value, self._since, self._count = math.nan, 0.0, 0
+
+    def see(self, value: float) -> None:
+        """One more reading."""
+        self._count += 1
+        if value != self._value:
+            self._value, self._since, self._count = value, time.monotonic(), 1
+
+    def too_long(self, limit: float) -> float | None:
+        """Seconds, when they are more than `limit` and the readings enough; else None."""
+        flat = time.monotonic() - self._since
+        return flat if self._count >= FLAT_READINGS and flat > limit else None
 
 
 def questions(loop: int, sensor: str) -> list[str]:

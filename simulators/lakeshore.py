@@ -31,6 +31,15 @@ CELSIUS = 273.15
 CONTROL_PERIOD = 0.5  # lab s; the real one works its loops 10 times a second
 PRESET_CURRENTS = (1.0, 0.707, 1.0, 1.141, 2.0)  # A, by code; 0 is user-set
 
+ORDERS = ("*RST", "DFLT", "MNMXRST", "ALMRST", "CRVDEL", "ATUNE")  # that are no settings
+FIXED = {
+    "*OPC": "1",
+    "*TST": "0",
+    "TEMP": "+295.000",  # K, of the thermocouples' junction
+    "TUNEST": "0,1,0,0",
+    "NETID": "6,127.0.0.1,255.0.0.0,0.0.0.0,0.0.0.0,0.0.0.0,000000000000,LSCI,local",
+}
+
 _COMMAND = re.compile(r"\s*:?\s*(\*?[A-Za-z]+)\s*(\??)(.*)", re.DOTALL)
 Query = Callable[[list[str]], str]
 
@@ -113,6 +122,8 @@ class LakeshoreSimulator(Instrument):
         return None
 
     def _query(self, head: str, words: list[str]) -> str:
+        if head in FIXED:
+            return FIXED[head]
         special: Query | None = getattr(self, f"_ask_{head.lower().lstrip('*')}", None)
         if special is not None:
             return special(words)
@@ -131,7 +142,7 @@ class LakeshoreSimulator(Instrument):
         if head == "*WAI":
             return
         known = head in self._table
-        if not known and head not in ("*RST", "DFLT", "MNMXRST", "ALMRST", "CRVDEL", "ATUNE"):
+        if not known and head not in ORDERS:
             raise BadCommand(head)
         values = self._check(head, words) if known else []
         self.writes.append(text)
@@ -193,7 +204,9 @@ class LakeshoreSimulator(Instrument):
             "output": (outputs or self.family.outputs,), "relay": (2,), "field": (8,),
             "curve": (59,), "point": (59, 200), "zone": (2, 10),
         }.get(setting.chosen_by, ())  # fmt: skip
-        if len(index) < count or (setting.chosen_by == "input" and index[0] not in self._inputs()):
+        if len(index) < count or (
+            setting.chosen_by == "input" and index[0] not in self.family.inputs
+        ):
             raise BadCommand(f"{head} {words}")
         for i, limit in enumerate(most):
             if not index[i].isdecimal() or not 1 <= int(index[i]) <= limit:
@@ -212,12 +225,9 @@ class LakeshoreSimulator(Instrument):
         for n, name in ((1, "A"), (2, "B")):
             self.memory["OUTMODE", str(n)] = ["1", str(n), "0"]
             self.memory["INNAME", name] = [f"Input {name}".ljust(15)]
-        for name in self._inputs():
+        for name in self.family.inputs:
             if name not in WIRED:
                 self.memory["INTYPE", name] = ["0", *self._stored("INTYPE", name)[1:]]
-
-    def _inputs(self) -> str:
-        return self.family.inputs
 
     # ---- questions that are no settings -------------------------------------------------
 
@@ -232,12 +242,6 @@ class LakeshoreSimulator(Instrument):
         standard = 32 if self.events & int(self._stored("*ESE")[0]) else 0
         operation = 128 if self.operation & int(self._stored("OPSTE")[0]) else 0
         return f"{standard | operation:03d}"
-
-    def _ask_opc(self, words: list[str]) -> str:
-        return "1"
-
-    def _ask_tst(self, words: list[str]) -> str:
-        return "0"
 
     def _ask_opst(self, words: list[str]) -> str:
         return f"{self.operation | NEW_READING:03d}"
@@ -284,9 +288,6 @@ class LakeshoreSimulator(Instrument):
         low, high = self.sensors.extremes.get(self._input(words), (0.0, 0.0))
         return f"{six(low)},{six(high)}"
 
-    def _ask_temp(self, words: list[str]) -> str:
-        return six(295.0)
-
     def _ask_alarmst(self, words: list[str]) -> str:
         self._input(words)
         return "0,0"
@@ -295,19 +296,13 @@ class LakeshoreSimulator(Instrument):
         (_, n), _ = self._key("RELAY", words)
         return str(int(self._stored("RELAY", n)[0] == "1"))
 
-    def _ask_tunest(self, words: list[str]) -> str:
-        return "0,1,0,0"
-
-    def _ask_netid(self, words: list[str]) -> str:
-        return "6,127.0.0.1,255.0.0.0,0.0.0.0,0.0.0.0,0.0.0.0,000000000000,LSCI,local"
-
     def _each(self, words: list[str], show: Callable[[float], float]) -> str:
-        names = self._inputs() if words == ["0"] else self._input(words)
+        names = self.family.inputs if words == ["0"] else self._input(words)
         readings = [self.sensors.readings[name] for name in names]
         return ",".join(six(0.0 if value is None else show(value)) for value in readings)
 
     def _input(self, words: list[str]) -> str:
-        if len(words) != 1 or words[0].upper() not in self._inputs():
+        if len(words) != 1 or words[0].upper() not in self.family.inputs:
             raise BadCommand(f"no input {words}")
         return words[0].upper()
 
@@ -318,7 +313,7 @@ class LakeshoreSimulator(Instrument):
 
     def _control_input(self, n: str) -> str | None:
         number = int(self._stored("OUTMODE", n)[1])
-        return self._inputs()[number - 1] if number else None
+        return self.family.inputs[number - 1] if number else None
 
     def _work(self, n: str, loop: HeaterLoop, dt: float) -> None:
         mode, name = self._stored("OUTMODE", n)[0], self._control_input(n)

@@ -85,6 +85,7 @@ class Lamp(Driver):
     )
     lit = Parameter(bool, read="ON?", poll=0.03)
     unstable = Parameter(float, unit="W")
+    secret = Parameter(int, write="SECRET {value}", hazard="neutral")
 
     def open(self) -> None:
         dialect = Dialect(recognise=r"ACME,.*", timeout=0.1)
@@ -413,7 +414,7 @@ class Spine:
         self.context.term()
 
 
-def wait(what: Callable[[], Any], seconds: float = 3.0) -> Any:
+def wait(what: Callable[[], Any], seconds: float = 10.0) -> Any:
     """The first true value of `what()`; fails when there is none in time."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:

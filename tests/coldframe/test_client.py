@@ -94,6 +94,9 @@ def test_each_error_comes_back_as_its_class_and_says_what_to_do(
             lab.lamp.nap(secnds=1.0)
         with pytest.raises(InstrumentError, match="-230, data stale"):
             lab.get("lamp.unstable")
+        with pytest.raises(BadRequest, match=r"lamp\.secret can be set, not read"):
+            lab.get("lamp.secret")
+        assert lab.set("lamp.secret", "42") == 42
         with pytest.raises(NotReady, match="ghost: its host has not registered"):
             lab.get("ghost.level")
         assert spine.guard is not None
@@ -209,6 +212,7 @@ def test_status_is_words(spine: Spine, lamp: LampSimulator) -> None:
     assert status["lab"] == "bench"
     assert status["role"] == "admin"
     assert status["status"]["lamp"] == "idle: dark"
+    assert status["clock"] == {"speed": 1.0}
     assert status["status"]["ghost"] == "not registered: its host is not running"
 
 

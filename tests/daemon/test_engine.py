@@ -206,6 +206,10 @@ class Interlocks(RuleBasedStateMachine):
                 self.say(watched, HEALTHY[watched.signal])
 
     @rule()
+    def all_is_well_for_a_while(self) -> None:
+        self.all_healthy(5.0)
+
+    @rule()
     def bring_up(self) -> None:
         """What an operator does: wait until all is well, acknowledge, reset, enable."""
         self.all_healthy(5.0)
@@ -274,7 +278,7 @@ class Interlocks(RuleBasedStateMachine):
     @precondition(lambda self: self.journal)
     @rule()
     def restart(self) -> None:
-        was, disabled, states = self.permissions(), self.engine.disabled, self.engine.states()
+        was, states = self.permissions(), self.engine.states()
         memory = Memory()
         for kind, details in self.journal:
             memory.take(kind, details)
@@ -287,7 +291,7 @@ class Interlocks(RuleBasedStateMachine):
 
         assert self.engine.mode == mode
         assert self.permissions() <= was
-        assert self.engine.disabled == disabled
+        assert self.engine.disabled == set(OUTPUTS)  # a start enables nothing
         assert self.engine.first_out == self.first_out
         for rule_id, state in self.engine.states().items():
             if states[rule_id] in LATCHED:
@@ -372,6 +376,8 @@ def armed(*rules: Rule, at: float = 10.0) -> Engine:
     for each in rules:
         engine.feed(each.signal, sample(HEALTHY[each.signal], at))
     engine.reset(round(at * NS))
+    for output in sorted(engine.disabled):
+        engine.enable(output, round(at * NS))
     return engine
 
 
@@ -407,6 +413,11 @@ def test_in_the_band_a_violation_goes_on() -> None:
 def test_what_is_no_finite_number_trips_at_that_sample(value: float | None) -> None:
     engine = armed(SLOW)  # for all its debounce
     assert engine.feed(SLOW.signal, sample(value, 11.0))[0].kind == "tripped"
+
+
+def test_a_number_of_bad_quality_trips_at_that_sample() -> None:
+    engine = armed(SLOW)
+    assert engine.feed(SLOW.signal, sample(0.0, 11.0, good=False))[0].kind == "tripped"
 
 
 def test_a_magnitude_is_judged_on_both_sides() -> None:
@@ -524,3 +535,72 @@ def test_a_band_value_after_an_unknown_one_is_not_health() -> None:
     assert condition.verdict(round(1.1 * NS)) is Verdict.UNSAFE
     condition.take(sample(100.5, 1.2))
     assert condition.verdict(round(1.2 * NS)) is Verdict.HEALTHY
+
+
+def test_after_an_unknown_value_a_rate_is_unknown_for_a_whole_window() -> None:
+    condition = Condition(FAST, 0, 5.0)
+    condition.take(sample(None, 1.0, good=False))
+    for number in range(1, 8):
+        condition.take(sample(1.0, 1.0 + 0.5 * number))
+        healthy = condition.verdict(round((1.0 + 0.5 * number) * NS)) is Verdict.HEALTHY
+        assert healthy == (0.5 * number >= 3.0)
+
+
+def test_acknowledge_reset_and_enable_are_three_things() -> None:
+    engine = armed(WARM)
+    engine.feed(WARM.signal, sample(104.0, 10.5))
+    engine.feed(WARM.signal, sample(90.0, 10.6))
+    now = round(10.7 * NS)
+
+    with pytest.raises(Interlocked, match="acknowledge it first"):
+        engine.reset(now)
+    with pytest.raises(Interlocked, match="stays disabled"):
+        engine.enable("beam.beam", now)
+    engine.ack("IL-03", now)
+    with pytest.raises(Interlocked, match="stays disabled"):
+        engine.enable("beam.beam", now)
+    engine.reset(now)
+    assert engine.states()["IL-03"] is State.ARMED and not engine.permitted("beam.beam")
+    assert engine.refusal("beam.beam", now) == (
+        "beam.beam is disabled: allowed after `enable beam.beam`"
+    )
+    engine.enable("beam.beam", now)
+    assert engine.permitted("beam.beam")
+
+
+def test_an_output_without_a_rule_needs_a_reset_like_all_others() -> None:
+    engine = Engine([WARM], 0, mode="cryo")
+    engine.add_outputs(["cell.cell", "gas.valve"])
+    engine.enable("gas.valve", 0)
+    assert not engine.permitted("cell.cell") and not engine.permitted("gas.valve")
+    assert "since the guard started" in (engine.refusal("cell.cell", 0) or "")
+    engine.feed(WARM.signal, sample(90.0, 0.1))
+    engine.reset(round(0.1 * NS))
+    assert engine.refusal("cell.cell", 0) and not engine.permitted("cell.cell")
+    engine.enable("cell.cell", round(0.1 * NS))
+    assert engine.permitted("cell.cell")
+
+
+def test_a_latch_outlasts_a_mode_in_which_its_rule_does_not_apply() -> None:
+    engine = armed(WARM, LOW)
+    engine.feed(WARM.signal, sample(104.0, 10.5))
+    engine.set_mode("none", 11 * NS)
+    assert "IL-03 tripped" in (engine.refusal("beam.beam", 11 * NS) or "")
+    engine.ack("IL-03", 11 * NS)
+    assert not engine.permitted("beam.beam")
+    engine.reset(11 * NS)
+    engine.enable("beam.beam", 11 * NS)
+    assert engine.permitted("beam.beam")
+
+
+def test_a_rate_that_can_no_longer_be_worked_out_trips() -> None:
+    engine = Engine([FAST], 0, mode="cryo")
+    for number in range(4):
+        engine.feed(FAST.signal, sample(1.0, number))
+    engine.reset(3 * NS)
+    stuck = [Sample(1.0, round((3 + n / 10) * NS), 3 * NS) for n in range(1, 80)]
+    kinds = {found.kind for each in stuck for found in engine.feed(FAST.signal, each)}
+    assert "tripped" not in kinds  # the old samples are still in the window
+    stuck = [Sample(1.0, round((11 + n / 10) * NS), 9 * NS) for n in range(1, 9)]
+    kinds = {found.kind for each in stuck for found in engine.feed(FAST.signal, each)}
+    assert "tripped" in kinds

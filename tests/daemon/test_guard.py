@@ -64,7 +64,7 @@ RULES = (
         unit="K",
         above="-170 degC",  # type: ignore[arg-type]
         reset="-172 degC",  # type: ignore[arg-type]
-        max_age_s=0.4,
+        max_age_s=1.0,
         specimen=("cryo",),
         trips=("beam.beam",),
         guidance=GUIDANCE,
@@ -75,7 +75,7 @@ RULES = (
         signal="beam.dose_rate",
         unit="e/Å^2/s",
         above=11.0,
-        max_age_s=0.4,
+        max_age_s=1.0,
         specimen=("ambient", "cryo"),
         trips=("beam.beam",),
         guidance=GUIDANCE,
@@ -87,7 +87,7 @@ RULES = (
         unit="A",
         above="110 nA",  # type: ignore[arg-type]
         magnitude=True,
-        max_age_s=0.6,
+        max_age_s=1.5,
         off_signal="bias.output",
         trips=("bias.bias",),
         guidance=GUIDANCE,
@@ -105,7 +105,7 @@ SETTINGS = GuardSettings(
     specimen="cryo",
     rules=RULES,
     checks=CHECKS,
-    dose=DoseSettings(max_rate=20),
+    dose=DoseSettings(max_rate=20, blanked_max_age_s=1.5),
     cell=CellSettings(
         area_cm2=0.04,
         thickness_um=3.7,
@@ -285,7 +285,9 @@ class Laboratory:
             blanked=(True, ""),
         )
         bias = self.host("bias", current=(None, "A"), output=(False, ""), current_limit=(1e-7, "A"))
-        until(lambda: "refused" not in str(self.ask("reset").error))
+        until(lambda: self.ask("reset").error is None)
+        for device in ("beam", "bias"):
+            assert self.ask("enable", device).error is None
         return stage, beam, bias
 
     def ask(self, do: str, name: str = "", **args: Any) -> Reply:
@@ -380,9 +382,7 @@ def test_nothing_is_granted_before_a_reset_and_after_it_what_is_healthy(lab: Lab
     del lab.hosts["beam"]
 
     _, beam, bias = lab.cold()
-    until(lambda: granted(bias))
-    assert lab.ask("enable", "beam.beam").error is None  # its host had changed
-    until(lambda: granted(beam))
+    until(lambda: granted(bias) and granted(beam))
 
 
 def test_a_permit_lapses_when_the_guard_is_gone(lab: Laboratory) -> None:
@@ -462,7 +462,7 @@ def test_a_warm_stage_trips_the_beam_and_it_takes_ack_reset_and_enable(lab: Labo
     until(lambda: granted(beam))
     kinds = [entry.kind for entry in read(lab.folder / "journal").entries]
     assert [k for k in kinds if k in ("tripped", "acked", "reset", "enabled")] == [
-        "reset", "tripped", "acked", "reset", "enabled",
+        "reset", "enabled", "enabled", "tripped", "acked", "reset", "enabled",
     ]  # fmt: skip
 
 
@@ -472,14 +472,14 @@ def test_a_warm_stage_trips_the_beam_and_it_takes_ack_reset_and_enable(lab: Labo
 def test_what_is_no_good_number_trips_at_once(lab: Laboratory, says: tuple[Any, str]) -> None:
     stage, beam, _ = lab.cold()
     stage.values["temperature"] = says
-    until(lambda: beam.safes, 0.3)
+    until(lambda: beam.safes, 0.8)
     assert "not known" in lab.event("tripped").text
 
 
 def test_a_reading_that_is_no_message_trips_at_once(lab: Laboratory) -> None:
     stage, beam, _ = lab.cold()
     stage.says.append(b"reading stage.temperature ")
-    until(lambda: beam.safes, 0.3)
+    until(lambda: beam.safes, 0.8)
 
 
 def test_a_silent_thermometer_trips_within_its_age(lab: Laboratory) -> None:
@@ -487,14 +487,14 @@ def test_a_silent_thermometer_trips_within_its_age(lab: Laboratory) -> None:
     stage.values.clear()
     began = time.monotonic_ns()
     until(lambda: beam.safes)
-    assert (beam.safe_ns[0] - began) / NS < 0.4 + 0.15
+    assert (beam.safe_ns[0] - began) / NS < 1.0 + 0.15
     assert "silent" in lab.event("tripped").text
 
 
 def test_a_lost_reading_trips_at_once(lab: Laboratory) -> None:
     stage, beam, _ = lab.cold()
     stage.stamps.reading("stage.temperature", 88.15, "K")  # numbered, never sent
-    until(lambda: beam.safes, 0.3)
+    until(lambda: beam.safes, 0.8)
     assert "number" in lab.event("tripped").text
 
 
@@ -503,7 +503,7 @@ def test_null_behind_an_open_relay_is_no_current(lab: Laboratory) -> None:
     time.sleep(0.3)
     assert granted(bias)
     bias.values["output"] = (True, "")
-    until(lambda: bias.safes, 0.3)  # on, and the current is not known
+    until(lambda: bias.safes, 1.2)  # on, and the current is not known
 
 
 def test_what_is_not_verified_is_tried_again_and_called_not_safe(lab: Laboratory) -> None:
@@ -551,6 +551,18 @@ def test_a_host_that_stops_asking_is_given_to_the_last_hand(lab: Laboratory) -> 
     assert hand.poll(3000)
     message = control(hand.recv(), Watch, Takeover)
     assert isinstance(message, Takeover) and message.boot == beam.boot
+
+    # an abort asks the last hand for the device that has no host any more
+    lab.client.send(Command(id="1", do="abort").encode())
+    while hand.poll(3000):
+        message = control(hand.recv(), Watch, Takeover)
+        if isinstance(message, Takeover) and "abort" in message.why:
+            break
+    now = str(time.monotonic_ns())
+    said = Secured(id="lasthand-1", device="beam", verified=True, words="off", mono_ns=now)
+    hand.send(said.encode())
+    assert lab.client.poll(3000)
+    assert decode(Reply, lab.client.recv()).value == {"verified": ["beam", "bias"]}
     hand.close()
 
 

@@ -159,10 +159,13 @@ def test_a_host_ends_on_sigterm_with_its_output_safe(bench: Any) -> None:
             "raise SystemExit(run_host(run))\n"
         )
         with subprocess.Popen([sys.executable, "-c", program], cwd=ROOT) as host:
-            table.arm()
-            table.shine()
-            host.terminate()
-            assert host.wait(5) == 0
+            try:
+                table.arm()
+                table.shine()
+                host.terminate()
+                assert host.wait(10) == 0
+            finally:
+                host.kill()
         assert not table.lamp.on
         table.lab.close()
         spine.close()

@@ -309,6 +309,14 @@ def test_a_host_may_not_speak_for_another(client: Client, lone: Host, spine: Spi
     watcher.close()
 
 
+def test_a_host_that_was_refused_is_not_heard(client: Client, spine: Spine) -> None:
+    host = Host(spine, model="lampe")
+    host.say(True)
+    assert "register first" in json.loads(host.socket.recv())["error"]
+    assert client.ask(id="1", do="snapshot")["value"]["readings"].keys() == {"clock.speed"}
+    host.socket.close()
+
+
 def test_arrays_reach_watchers_as_often_as_eyes_can_follow(spine: Spine, lone: Host) -> None:
     watcher = spine.context.socket(zmq.SUB)
     watcher.connect(spine.hub.addresses["streams"])

@@ -19,10 +19,11 @@ import zmq
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import coldframe
 from coldframe.daemon.replay import Replay
 from coldframe.daemon.session_file import About, SessionFile
 from coldframe.daemon.session_reader import Session
-from coldframe.errors import AlreadyRunning, BadRequest
+from coldframe.errors import AlreadyRunning, BadRequest, NotPermitted
 from coldframe.messages import (
     Array,
     Command,
@@ -242,19 +243,21 @@ def test_a_subscriber_gets_the_topics_it_asked_for(
     assert got == [frames for frames in recorded.sent if len(frames) == 2]
 
 
-@pytest.mark.parametrize(("speed", "seconds"), [(1, 0.4), (10, 0.04)])
+@pytest.mark.parametrize(("speed", "recorded_s", "at_most"), [(1, 0.3, 10.0), (10, 3.0, 2.9)])
 def test_the_pace_is_that_of_the_session_times_the_speed(
-    recorded: Recorded, play: Callable[..., Playing], speed: float, seconds: float
+    recorded: Recorded,
+    play: Callable[..., Playing],
+    speed: float,
+    recorded_s: float,
+    at_most: float,
 ) -> None:
-    for at in (0.0, 0.2, 0.4):
+    for at in (0.0, recorded_s / 2, recorded_s):
         recorded.reading(at, at=at)
     playing = play(recorded.finish(), speed=speed)
 
-    playing.collect(1)
     begin = time.monotonic()
-    playing.next()
-    playing.next()
-    assert seconds * 0.9 < time.monotonic() - begin < seconds + 0.3
+    playing.collect(3)
+    assert recorded_s / speed <= time.monotonic() - begin < at_most
 
 
 def test_a_slow_subscriber_misses_nothing(recorded: Recorded, play: Callable[..., Playing]) -> None:
@@ -281,7 +284,8 @@ def test_it_answers_as_the_hub_would_and_changes_nothing(
 
     described = playing.ask("describe")
     assert described["lab"] == "simulated"
-    assert described["devices"]["stage"]["identity"] == "LSCI,MODEL336,1,1.0"
+    identities = {each["device"]: each["identity"] for each in described["devices"]}
+    assert identities["stage"] == "LSCI,MODEL336,1,1.0"
     assert playing.ask("describe", "stage.setpoint")["writable"] is True
     assert playing.ask("get", "stage.temperature") == 88.15
     assert playing.ask("snapshot")["readings"]["stage.temperature"]["value"] == 88.15
@@ -297,6 +301,25 @@ def test_it_answers_as_the_hub_would_and_changes_nothing(
     ):
         with pytest.raises(Exception, match=r"replay of s\.nxs.*changes nothing"):
             playing.ask(do, name)
+
+
+def test_the_client_of_the_live_laboratory_watches_a_replay(
+    recorded: Recorded, play: Callable[..., Playing]
+) -> None:
+    for seed in range(20):
+        recorded.reading(80.0 + seed, at=seed / 100)
+    recorded.reading(100.0, at=60.0)  # it goes on while the client asks
+    playing = play(recorded.finish(), speed=1)
+
+    with coldframe.connect(playing.replay.addresses["commands"]) as lab:
+        seen = []
+        for reading in lab.watch("stage.temperature", timeout=5):
+            seen.append(reading.value)
+            if len(seen) == 20:
+                break
+        assert seen == [80.0 + seed for seed in range(20)]
+        with pytest.raises(NotPermitted, match="changes nothing"):
+            lab.stage.setpoint.set("90 K")
 
 
 def test_a_malformed_command_is_answered_and_the_replay_goes_on(

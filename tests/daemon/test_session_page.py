@@ -105,7 +105,7 @@ def test_what_is_in_a_file_is_on_the_page_and_what_is_on_the_page_is_in_a_file(
 
 
 def test_the_columns_of_a_stream_and_the_codes_of_quality_are_on_the_page() -> None:
-    page = PAGE.read_text(encoding="utf-8").split("## Columns of a stream")[1]
+    page = PAGE.read_text(encoding="utf-8").split("### Columns of a stream")[1].split("##")[0]
 
     assert re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE) == list(STAMPS)
     assert ", ".join(f"{code} {word}" for code, word in enumerate(QUALITIES)) in page

@@ -24,6 +24,7 @@ CONVERSATIONS = int(os.environ.get("COLDFRAME_PROVE", "300"))
 ONE_SEED = os.environ.get("COLDFRAME_SEED")
 QUESTIONS = 40  # of one conversation
 LATE = (0.2, 0.3, 0.6, 1.5, 4.0)  # s
+NEVER = 5.0  # s; later than that no answer comes here
 PATIENCE = 0.45  # s; a little less than the link's
 IDENTITY = "ACME,THERMO,7,1.0"
 DIALECT = Dialect(timeout=0.25)
@@ -90,7 +91,7 @@ def wire_of(kind: str, time: Time, chance: random.Random) -> BadWire:
     badness = chance.choice([0.05, 0.2, 0.5, 0.9])
     late = 0.0 if kind == "lossy" else badness
     lossy = 0.0 if kind == "slow" else badness
-    return BadWire(time, chance, late, lossy, latest=PATIENCE if lossy else links.NEVER - 0.5)
+    return BadWire(time, chance, late, lossy, latest=PATIENCE if lossy else NEVER - 0.5)
 
 
 def converse(seed: int, time: Time) -> tuple[int, int]:
@@ -111,7 +112,7 @@ def converse(seed: int, time: Time) -> tuple[int, int]:
             time.sleep(chance.uniform(0, 2))
     # and once the wire is well and nothing old can come any more, so is the link
     wire.late = wire.lossy = 0.0
-    time.sleep(links.NEVER)
+    time.sleep(NEVER)
     assert link.ask("Q99") == "A99", f"seed {seed}: still out of step"
     return whole, failed
 

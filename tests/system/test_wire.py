@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import zmq
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "wire.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs/reference/wire.md"
 PATIENCE = 5000  # ms for any one message
 
 

@@ -1,0 +1,129 @@
+"""What every ammeter owes: amperes or nothing, and a zero that is verified."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from coldframe.errors import ColdframeError, LinkError
+from coldframe.roles import Ammeter
+from tests.conftest import Bench
+from tests.contracts.discovered import models, simulator_of
+
+MODELS = models("Ammeter")
+
+
+@pytest.fixture(params=MODELS, ids=[model for _, model in MODELS])
+def pair(request: Any, bench: Bench) -> Iterator[tuple[Any, Any]]:
+    kind, model = request.param
+    imitation = simulator_of(model)
+    instrument, address = bench.serve(imitation, model, imitation.transports[0])
+    driver = kind("cup", address, model)
+    driver.open()
+    driver.identify()
+    yield driver, instrument
+    driver.close()
+
+
+def accepted(driver: Any) -> Ammeter:
+    """mypy checks that what a driver is used as here fits the role."""
+    fits: Ammeter = driver
+    return fits
+
+
+def beam(bench: Bench, instrument: Any) -> float:
+    """Let the beam fall into the cup; its current."""
+
+    def unblank() -> float:
+        column = instrument.world.beam
+        column.blanked, column.screen_down = False, True
+        instrument.world.step(1)
+        return float(column.current)
+
+    return bench.do(unblank)
+
+
+def test_it_declares_the_role(pair: tuple[Any, Any]) -> None:
+    driver, _ = pair
+
+    assert driver.role == "Ammeter"
+    assert driver.parameters["current"].unit == "A"
+    assert driver.parameters["current"].poll is not None
+    assert not driver.parameters["current"].writable
+    assert driver.outputs == ()
+
+
+def test_adopting_changes_nothing(pair: tuple[Any, Any]) -> None:
+    driver, instrument = pair
+
+    driver.adopt()
+
+    assert instrument.writes == []
+
+
+def test_zeroed_it_measures_the_beam(pair: tuple[Any, Any], bench: Bench) -> None:
+    driver, instrument = pair
+    accepted(driver).zero()
+
+    true = beam(bench, instrument)
+
+    assert accepted(driver).current.get() == pytest.approx(true, rel=0.01)
+
+
+def test_zeroed_it_measures_nothing_when_nothing_falls_in(pair: tuple[Any, Any]) -> None:
+    driver, _ = pair
+
+    driver.zero()
+
+    assert abs(driver.current.get()) < 1e-13
+
+
+def test_zeroing_with_the_beam_on_does_not_take_the_beam_away(
+    pair: tuple[Any, Any], bench: Bench
+) -> None:
+    driver, instrument = pair
+    true = beam(bench, instrument)
+
+    driver.zero()
+
+    assert driver.current.get() == pytest.approx(true, rel=0.01)
+
+
+def test_a_zero_that_did_not_happen_is_an_error(pair: tuple[Any, Any], bench: Bench) -> None:
+    driver, instrument = pair
+    driver.zero()
+    bench.do(lambda: instrument.faults.switch_on("lie"))
+
+    with pytest.raises(ColdframeError, match="cup"):
+        driver.zero()
+
+
+def test_not_a_number_is_nan(pair: tuple[Any, Any], bench: Bench) -> None:
+    driver, instrument = pair
+    driver.zero()
+    bench.do(lambda: instrument.faults.switch_on("nan"))
+
+    assert math.isnan(driver.current.get())
+
+
+@pytest.mark.parametrize("fault", ["silence", "garbage", "half", "echo"])
+def test_a_bad_answer_is_an_error_and_ends(pair: tuple[Any, Any], bench: Bench, fault: str) -> None:
+    driver, instrument = pair
+    bench.do(lambda: instrument.faults.switch_on(fault))
+
+    with pytest.raises(LinkError):
+        driver.current.get()
+
+
+def test_it_comes_back_after_a_cut(pair: tuple[Any, Any]) -> None:
+    driver, _ = pair
+    before = driver.identify()
+
+    driver.close()
+    driver.open()
+
+    assert driver.identify() == before
+    driver.adopt()
