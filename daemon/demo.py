@@ -101,6 +101,7 @@ class Story:
         lab = self.lab
         lab.set("beam.spot", 6)
         lab.set("camera.exposure", 0.25)
+        lab.set("camera.frames", 0)  # until it is stopped
         lab.set("eds.acquisition_time", 2.0)
         lab.call("beam.unblank")
         lab.call("camera.start")
