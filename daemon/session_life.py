@@ -48,7 +48,7 @@ class RecorderSettings:
     configuration: str = ""  # the text of the laboratory's TOML
     metadata: Given = field(default_factory=dict)
     compression: Compression = "portable"
-    reserve_bytes: int = 1 << 30  # recording stops before this is used
+    reserve_bytes: int = 1 << 30  # recording stops before this is used; holds what lanes hold
     ballast_bytes: int = 64 << 20
     flush_seconds: float = 0.2
     handshake_seconds: float = 2.0  # for all senders to mark a session's begin or end
@@ -279,7 +279,7 @@ class SessionLife:
             return
         free, reserve = self.free() - self.recording.file.backlog, self.settings.reserve_bytes
         if free < reserve:
-            self.end(f"disk nearly full: {free} bytes free, {reserve} kept in reserve")
+            self.end(f"disk nearly full: {max(0, free)} bytes free, {reserve} kept in reserve")
 
     def guarded(self, action: Callable[[Recording], None]) -> None:
         """Do it; when the disk refuses, throw the ballast overboard, write what waits, and end the
