@@ -147,7 +147,7 @@ class Story:
         self.blanked_after = (blanked - warm) / (TRIP * self._scale)
         truth.ask(do="inject", hazard="stage_recovers")
         lab.call("camera.stop")
-        self._speed(COLD / 3)
+        self._speed(COLD)
         self._run("cold again", "cool_down", hold_s=60.0)
         for rule in self._tripped():
             lab.ack(rule)
