@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint bench prove-links clean
+.PHONY: help demo test lint bench prove-links schema clean
 
 help:
 	@echo 'make demo         a simulated experiment, a session file, a picture (three to four minutes)'
@@ -13,6 +13,7 @@ help:
 	@echo 'make lint         style, types, floors between the rooms'
 	@echo 'make bench        what is claimed to be fast, as ratios measured in one run'
 	@echo 'make prove-links  no late, lost or cut answer is taken for another: 20 000 conversations'
+	@echo 'make schema       write config/schema.json anew, after a change of the models'
 	@echo 'make clean        remove .venv and what was built'
 
 demo: $(VENV)/ready
@@ -32,6 +33,10 @@ bench: $(VENV)/ready
 
 prove-links: $(VENV)/ready
 	COLDFRAME_PROVE=20000 $(BIN)/python -m pytest -q -s tests/proofs/test_links.py
+
+schema: $(VENV)/ready
+	$(BIN)/python -c 'from coldframe.daemon.configuration import schema; print(schema(), end="")' > config/schema.new
+	mv config/schema.new config/schema.json
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
