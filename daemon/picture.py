@@ -19,6 +19,7 @@ from coldframe.units import ZERO_CELSIUS
 Floats = npt.NDArray[np.float64]
 MARGIN = 20.0  # s shown before and after an interval with the bias on
 FRAMES_SHOWN = 8
+LEAST_SPANS = (0.1, 1.0, 2.0, 4.0, 10.0)  # of A/A0, V, pA, °C, e⁻/Å²
 AREAS_PER_RUN = 150  # outlines are found in at most so many frames of one interval
 
 BLUE, RED, GREEN, GREY = "#1f5a8c", "#b03a2e", "#2e7d4f", "#666666"
@@ -91,7 +92,7 @@ def _intervals(output: Trace | None) -> list[tuple[float, float]]:
 def _areas(data: SessionData, run: tuple[float, float]) -> Trace:
     """A/A0 of the outline around one interval, from the frames in the file."""
     t = data.frame_times("camera")
-    chosen = np.flatnonzero((t > run[0] - MARGIN) & (t < run[1] + MARGIN))
+    chosen = np.flatnonzero((t > run[0] - MARGIN) & (t < run[1] + 1.0))
     chosen = chosen[:: max(1, len(chosen) // AREAS_PER_RUN)]
     found = [(t[k], find_outline(data.frame("camera", int(k)))) for k in chosen]
     seen = [(when, outline.area) for when, outline in found if outline is not None]
@@ -161,7 +162,12 @@ def _draw_column(
         names = ("A/A₀", "V / V", "I / pA", "T / °C", "dose / e⁻ Å⁻²")
         for axis, name in zip(axes, names, strict=True):
             axis.set_ylabel(name)
-    for axis in axes:
+    for axis, least in zip(axes, LEAST_SPANS, strict=True):
+        low, high = axis.get_ylim()
+        if high - low < least:  # noise is not to fill the panel
+            middle = (low + high) / 2
+            axis.set_ylim(middle - least / 2, middle + least / 2)
+        axis.ticklabel_format(axis="y", useOffset=False)
         axis.grid(alpha=0.25)
         axis.tick_params(labelsize=8)
         for begin, end in runs:
