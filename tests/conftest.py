@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import importlib.metadata
+import os
+import subprocess
+import sys
 import sysconfig
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import pytest
 
 from coldframe.simulators.ports import Instrument, Port, Pump
 from coldframe.simulators.world import World
 
+ROOT = Path(__file__).resolve().parents[1]
 T = TypeVar("T")
 I = TypeVar("I", bound=Instrument)  # noqa: E741
 
@@ -137,3 +141,36 @@ def can_build() -> None:
     found = list(importlib.metadata.distributions(name="setuptools"))
     if not found or int(found[0].version.split(".")[0]) < 77:
         pytest.skip("setuptools >= 77 is not installed here: nothing can be built offline")
+
+
+class Demo(NamedTuple):
+    """What a run of the demonstration left."""
+
+    status: int
+    said: str
+    session: Path
+    picture: Path
+
+
+@pytest.fixture(scope="session")
+def demo_command() -> list[str]:
+    """`coldframe demo`, unbuffered, from this checkout."""
+    return [sys.executable, "-u", "-m", "coldframe.daemon", "demo"]
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory, demo_command: list[str]) -> Demo:
+    """The whole demonstration, once for all tests that look at it: three to four minutes."""
+    out = tmp_path_factory.mktemp("demo")
+    done = subprocess.run(
+        [*demo_command, "--out", str(out)],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        cwd=ROOT,
+        env={**os.environ, "COLUMNS": "200"},
+        check=False,
+    )
+    said = done.stdout + done.stderr
+    session = next(out.glob("*.nxs"), out / "none.nxs")
+    return Demo(done.returncode, said, session, session.with_suffix(".png"))
