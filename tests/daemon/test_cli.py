@@ -1,0 +1,171 @@
+"""The command line: its exit statuses, its errors, and the simulators it starts."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import serial
+
+from coldframe.daemon.configuration import CONFIG
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def coldframe(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "coldframe.daemon", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=ROOT,
+        env={**os.environ, "COLUMNS": "200", **environment},
+        check=False,
+    )
+
+
+@contextmanager
+def simulating(*arguments: str) -> Iterator[list[str]]:
+    """`coldframe simulate …` until the block ends; yields the words of its `ready` line."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "coldframe.daemon", "simulate", *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+    try:
+        assert process.stdout is not None
+        yield process.stdout.readline().split()
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+        process.stdout.close()
+
+
+def test_help_lists_what_exists_and_promises_no_personnel_safety():
+    said = coldframe("--help")
+    assert said.returncode == 0
+    assert "no personnel-safety function" in re.sub(r"\s+", " ", said.stdout.replace("│", " "))
+    for command in ("demo", "serve", "check", "simulate", "replay", "verify", "info", "abort"):
+        assert re.search(rf"\b{command}\b", said.stdout)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("nonsense",), ("serve",), ("simulate", "lakeshore336"), ("set", "stage.setpoint")],
+)
+def test_wrong_usage_is_64(arguments):
+    assert coldframe(*arguments).returncode == 64
+
+
+def test_a_refused_configuration_is_78_and_names_file_line_and_key(tmp_path):
+    lab = tmp_path / "lab.toml"
+    lab.write_text('[lab]\nname = "x"\ncolour = 1\n')
+    lab.chmod(0o644)
+    for command in ("check", "serve"):
+        said = coldframe(command, str(lab))
+        assert said.returncode == 78
+        assert f"{lab}:3: lab.colour: unknown key" in said.stderr.replace("\n", "")
+
+
+def test_an_error_is_json_where_json_was_asked_for(tmp_path):
+    said = coldframe("check", str(tmp_path / "absent.toml"), "--json")
+    assert said.returncode == 78
+    assert json.loads(said.stdout)["error"]["class"] == "ConfigurationError"
+
+
+def test_without_a_service_the_error_says_what_to_do():
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{nobody.getsockname()[1]}"
+        said = coldframe("get", "stage.temperature", "--address", address)
+    assert said.returncode == 1
+    assert address in said.stderr and "coldframe serve" in said.stderr
+
+
+@pytest.mark.parametrize("name", sorted(p.name for p in CONFIG.glob("*.toml")))
+def test_check_prints_for_each_rule_whether_it_is_enforced_and_its_worst_case(name):
+    said = coldframe("check", str(CONFIG / name), "--json")
+    assert said.returncode == 0, said.stderr
+    tables = json.loads(said.stdout)
+    rules = next(rows for title, rows in tables.items() if title.startswith("Rules"))
+    for row in rules:
+        parts = re.fullmatch(r"([\d.]+) s = (.+)", row["worst case"])
+        assert parts is not None
+        added = sum(float(part.split()[-1]) for part in parts[2].split(" + "))
+        assert float(parts[1]) == pytest.approx(added, abs=0.011)
+        assert row["standing"] in ("enforced", "observed only")
+    for row in tables["Outputs"]:
+        assert row["dead-man"] in ("lease", "instrument", "NONE")
+
+
+def test_check_says_that_a_column_has_no_fast_blanker():
+    said = coldframe("check", str(CONFIG / "cryo-fib.toml"))
+    assert "FAST BLANK: NONE" in said.stdout
+
+
+def test_simulate_puts_an_instrument_behind_a_tcp_port():
+    with simulating("lakeshore336", "--tcp", "0") as (ready, model, address):
+        assert (ready, model) == ("ready", "lakeshore336")
+        host, port = address.removeprefix("tcp://").split(":")
+        with socket.create_connection((host, int(port)), 5) as link:
+            link.sendall(b"*IDN?\n")
+            link.settimeout(5)
+            assert link.recv(200).startswith(b"LSCI,MODEL336,")
+
+
+def test_simulate_makes_a_link_to_a_pty(tmp_path):
+    link = tmp_path / "ttyRemCon"
+    with simulating("remcon32", "--serial", str(link)) as (_, _, address):
+        assert address == f"serial://{link}"
+        with serial.Serial(str(link), 9600, timeout=5) as port:
+            port.write(b"PROB 5E-11\r\n")
+            assert port.read_until(b">\r\n") == b"@\r\n>\r\n"
+    assert not link.exists()
+
+
+def test_simulate_with_a_fault_has_it_from_the_start():
+    with simulating("lakeshore336", "--tcp", "0", "--fault", "silence") as (_, _, address):
+        host, port = address.removeprefix("tcp://").split(":")
+        with socket.create_connection((host, int(port)), 5) as link:
+            link.sendall(b"*IDN?\n")
+            link.settimeout(0.5)
+            with pytest.raises(TimeoutError):
+                link.recv(200)
+
+
+def test_simulate_an_unknown_model_names_those_there_are():
+    said = coldframe("simulate", "lakeshore999", "--tcp", "0")
+    assert said.returncode == 1
+    assert "lakeshore336" in said.stderr
+
+
+def test_simulate_a_laboratory_serves_every_instrument_in_one_process(tmp_path):
+    folder = tmp_path / "r"
+    folder.mkdir(mode=0o700)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "coldframe.daemon", "simulate", str(CONFIG / "simulated.toml"), "--json"],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "RUNTIME_DIRECTORY": str(folder)},
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        ready = [json.loads(process.stdout.readline())["ready"] for _ in range(7)]
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+        process.stdout.close()
+    assert sorted(ready) == [
+        "anc300", "dp5", "keithley2450", "keithley6485", "lakeshore336", "merlin", "pyjem",
+    ]  # fmt: skip
