@@ -159,7 +159,6 @@ class Story:
 
     def act_two(self) -> None:
         """Warm under vacuum, then bias a particle of each coating until it stops growing."""
-        lab = self.lab
         self.out.say("Act two, ambient.")
         self._specimen_mode("ambient")
         self._speed(COLD)
