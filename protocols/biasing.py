@@ -21,6 +21,7 @@ from coldframe.protocols.outline import Outline, find_outline
 from coldframe.protocols.procedure import Report, Result, procedure
 
 CONTACT_DARKENING = 0.04  # relative; half of what a touched particle darkens
+STILL = 8  # readings of `moving` in a row: longer than the guard's settling time
 PLATEAU_WINDOW = 15.0  # s
 PLATEAU_SLOPE = 3e-4  # 1/s of A/A0: a fifth of the slower of the two growths as published
 
@@ -58,6 +59,7 @@ def approach(
         report(None, f"step {count + 1}: image {-100 * darker[-1]:+.1f} %")
         if min(darker) > CONTACT_DARKENING:
             lab.call(f"{needle}.stop")
+            _stand_still(lab, needle)
             evidence = f"image contrast {-100 * min(darker):+.1f} %, electrical: none"
             lab.call("guard.confirm_contact", evidence=evidence, person=operator)
             return {"steps": count + 1, "evidence": evidence}
@@ -109,6 +111,15 @@ def operando_biasing(
         "frames": len(seen),
         "voltage_V": voltage_V,
     }
+
+
+def _stand_still(lab: Lab, needle: str) -> None:
+    """Wait until the needle has said a few times in a row that it does not move."""
+    quiet = 0
+    for reading in lab.watch(f"{needle}.moving", timeout=10.0):
+        quiet = quiet + 1 if reading.value is False else 0
+        if quiet > STILL:
+            return
 
 
 def _still(seen: list[Seen], first: float) -> bool:

@@ -52,9 +52,10 @@ def test_the_beam_was_blanked_soon_after_the_stage_warmed(demo):
     begin = next(
         t[k] for k in range(1, len(t)) if kelvin[k] > 103.15 >= kelvin[k - 1] and t[k] > t[0] + 3000
     )
-    after = blanked[(blanked_t > begin) & (blanked_t < begin + 120)]
-    # at speed 4: within 2 s of the machine's own time, and nothing unblanks it again
-    assert after[8 * 4 :].min() == 1.0
+    first = blanked_t[(blanked_t > begin) & (blanked == 1.0)][0]
+    assert first - begin < 12.0  # lab time at speed 4: a bound of order, not a measurement
+    until_enabled = blanked[(blanked_t >= first) & (blanked_t < first + 600)]
+    assert until_enabled.min() == 1.0
 
 
 def test_the_file_is_whole_and_without_gaps(demo):
