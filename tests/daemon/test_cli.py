@@ -19,11 +19,12 @@ import serial
 from coldframe.daemon.configuration import CONFIG
 
 ROOT = Path(__file__).resolve().parents[2]
+COLDFRAME = (sys.executable, "-m", "coldframe.daemon")
 
 
 def coldframe(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "coldframe.daemon", *arguments],
+        [*COLDFRAME, *arguments],
         capture_output=True,
         text=True,
         timeout=60,
@@ -37,7 +38,7 @@ def coldframe(*arguments: str, **environment: str) -> subprocess.CompletedProces
 def simulating(*arguments: str) -> Iterator[list[str]]:
     """`coldframe simulate …` until the block ends; yields the words of its `ready` line."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "coldframe.daemon", "simulate", *arguments],
+        [*COLDFRAME, "simulate", *arguments],
         stdout=subprocess.PIPE,
         text=True,
         cwd=ROOT,
@@ -153,7 +154,7 @@ def test_simulate_a_laboratory_serves_every_instrument_in_one_process(tmp_path):
     folder = tmp_path / "r"
     folder.mkdir(mode=0o700)
     process = subprocess.Popen(
-        [sys.executable, "-m", "coldframe.daemon", "simulate", str(CONFIG / "simulated.toml"), "--json"],
+        [*COLDFRAME, "simulate", str(CONFIG / "simulated.toml"), "--json"],
         stdout=subprocess.PIPE,
         text=True,
         cwd=ROOT,
