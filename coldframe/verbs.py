@@ -159,9 +159,9 @@ class Verbs:
         """End the session; the file is finished and closed."""
         return self.command("record", "stop")
 
-    def note(self, text: str) -> Any:
-        """Write a line into the session."""
-        return self.command("record", "note", text=text)
+    def note(self, text: str, **details: Any) -> Any:
+        """Write a line into the session, with details for programs if there are any."""
+        return self.command("record", "note", text=text, details=details)
 
     def watch(self, *names: str, timeout: float | None = None) -> Any:
         """Readings as they come, the latest known first. Names of parameters or whole devices; none

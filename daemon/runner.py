@@ -15,6 +15,7 @@ import structlog
 import zmq
 
 import coldframe
+from coldframe.client import Lab
 from coldframe.clock import NS, open_clock
 from coldframe.daemon.lanes import dealer
 from coldframe.daemon.plan import Plan
@@ -58,8 +59,11 @@ def run_protocol(plan: Plan, run_id: str, protocol: str, arguments: dict[str, An
                 function = find(protocol)
                 checked = check_arguments(function, arguments)
                 said = " ".join(f"{key}={value}" for key, value in checked.items())
-                say("begun", f"{protocol} {said}".strip())
+                plan_words = f"{protocol} {said}".strip()
+                say("begun", plan_words)
+                _into_session(lab, f"begun: {plan_words}", run=run_id, arguments=checked)
                 result = function(lab, report, **checked)
+                _into_session(lab, f"done: {protocol}", run=run_id, result=result)
             say("done", f"{protocol}: done", result=result)
             return 0
         except ColdframeError as error:
@@ -69,3 +73,9 @@ def run_protocol(plan: Plan, run_id: str, protocol: str, arguments: dict[str, An
         finally:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             socket.close(linger=1000)
+
+
+def _into_session(lab: Lab, text: str, **details: Any) -> None:
+    """What was asked and what came of it belong into the file, where one is being written."""
+    if lab.command("record", "status")["recording"]:
+        lab.note(text, **details)

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 import h5py
+import hdf5plugin  # noqa: F401  a file that another program compressed its own way opens too
 import numpy as np
 
 from coldframe.daemon import layout, packing

@@ -29,12 +29,14 @@ def test_it_ends_with_a_table_a_session_and_a_picture(demo):
 
 def test_both_expansions_come_out_within_what_is_stated(demo):
     with SessionData(demo.session) as session:
-        results = [
-            json.loads(message.header)["details"]["result"]
+        events = [
+            json.loads(message.header)
             for message in session.messages(payloads=False)
-            if message.topic.startswith(b"event run.operando_biasing")
-            and json.loads(message.header)["kind"] == "done"
+            if message.topic.startswith(b"event ")
         ]
+    results = [
+        event["details"]["result"] for event in events if event["text"] == "done: operando_biasing"
+    ]
     thin, thick = (result["area_ratio"] for result in results)
     assert thin == pytest.approx(2.0, abs=0.06)
     assert thick == pytest.approx(1.2, abs=0.03)
