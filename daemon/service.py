@@ -28,9 +28,10 @@ from coldframe.daemon.lab_checks import guard_settings
 from coldframe.daemon.lanes import dealer
 from coldframe.daemon.lock import Lock
 from coldframe.daemon.notify import notify, watchdog_seconds
+from coldframe.daemon.peer import Peer
 from coldframe.daemon.plan import FILE, Plan
 from coldframe.errors import BadRequest, Busy, ColdframeError, ConfigurationError, NotReady
-from coldframe.messages import Answer, Command, Relay, Reply, control, decode, failure, new_id
+from coldframe.messages import Answer, Command, Relay, Reply, control, failure, new_id
 from coldframe.protocols.catalogue import check_arguments, find
 
 log = structlog.get_logger()
@@ -282,25 +283,6 @@ class Service:
         for name in ("guard", "recorder", "hub", "lasthand"):
             if name in children:
                 yield [children[name]]
-
-
-class Peer:
-    """One question at a time to a ROUTER of ours."""
-
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], address: str):
-        self.socket: zmq.Socket[bytes] = context.socket(zmq.DEALER)
-        self.socket.connect(address)
-
-    def ask(self, command: Command, seconds: float) -> Reply | None:
-        """The reply, or None when it does not come in time; older replies are thrown away."""
-        self.socket.send(command.encode())
-        deadline = time.monotonic() + seconds
-        while (remaining := deadline - time.monotonic()) > 0:
-            if self.socket.poll(round(remaining * 1000) + 1):
-                reply = decode(Reply, self.socket.recv_multipart()[-1])
-                if reply.id == command.id:
-                    return reply
-        return None
 
 
 def run_hosts(loaded: LoadedLab, devices: list[str]) -> int:

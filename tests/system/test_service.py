@@ -6,12 +6,9 @@ The instruments run outside the service, so that what happened to them is told b
 from __future__ import annotations
 
 import os
-import re
 import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -329,17 +326,3 @@ def test_a_cut_cable_trips_and_afterwards_nothing_is_sent_again(lab: RunningLab)
     writes = lab.truth(do="writes", device="stage")
     assert len([each for each in writes if "291" in each]) == 1
     assert not [each for each in writes if "7.5" in each]
-
-
-def test_the_command_line_reports_a_host_that_is_missing_in_words(lab: RunningLab) -> None:
-    done: subprocess.CompletedProcess[str] = lab.run("status", "--json")
-
-    assert done.returncode == 0, done.stderr
-    assert re.search(r'"stage": ?"', done.stdout)
-
-
-def test_unknown_names_are_refused_on_the_command_line(lab: RunningLab) -> None:
-    done: Any = lab.run("get", "stag.temperature")
-
-    assert done.returncode == 1
-    assert "did you mean stage" in done.stderr
