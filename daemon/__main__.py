@@ -6,7 +6,7 @@ import sys
 
 from coldframe.daemon import processes
 
-if sys.argv[1:2] and sys.argv[1] in processes.PROCESSES:
+if sys.argv[1:2] and sys.argv[1] in processes.NAMES:
     sys.exit(processes.main(sys.argv[1:]))
 
 from coldframe.daemon.cli import main

@@ -25,9 +25,10 @@ class Child:
         arguments: Sequence[str],
         environment: dict[str, str],
         log_file: Path | None = None,
+        holds: Sequence[int] = (),
     ):
         self.name, self._arguments, self._environment = name, list(arguments), environment
-        self._log_file = log_file
+        self._log_file, self._holds = log_file, tuple(holds)  # descriptors it inherits
         self.started = 0.0
         self.start()
 
@@ -45,6 +46,7 @@ class Child:
                 stderr=log_file,
                 env={**os.environ, **self._environment},
                 start_new_session=True,
+                pass_fds=self._holds,
             )
         self.started = time.monotonic()
 

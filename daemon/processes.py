@@ -7,22 +7,45 @@ and no process what another needs.
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from coldframe import __version__
 from coldframe.daemon import logs
+from coldframe.daemon.lifeline import end_with
 from coldframe.daemon.plan import Plan
 
 Main = Callable[[Plan, list[str]], int]
 
+SIMULATORS = "simulators"
+OUTLIVE = ("guard", "lasthand")  # they watch the service themselves, and make safe before they end
+LAST = 3.0  # s that simulated instruments outlive the service: their outputs go safe over the wire
+
 
 def main(arguments: list[str]) -> int:
-    """Run the process that `arguments` name."""
-    name, plan, *rest = arguments
+    """Run the process of the service that `arguments` name; it ends with the service."""
+    name, file, *rest = arguments
+    if name == SIMULATORS:
+        return _simulators(Path(file), *rest)
+    plan = Plan.read(Path(file))
+    if name not in OUTLIVE:
+        end_with(plan.service_pid)
+    return run(name, plan, rest)
+
+
+def run(name: str, plan: Plan, rest: list[str]) -> int:
+    """Run it in this process, whoever started it."""
     logs.configure(" ".join([name, *rest[:1]]))
-    return PROCESSES[name](Plan.read(Path(plan)), rest)
+    return PROCESSES[name](plan, rest)
+
+
+def _simulators(lab: Path, service_pid: str, form: str) -> int:
+    """They start before there is a plan, for it holds their addresses."""
+    from coldframe.daemon import simulation
+
+    end_with(int(service_pid), LAST)
+    simulation.laboratory(lab, speed=1.0, as_json=form == "json")
+    return 0
 
 
 def _guard(plan: Plan, rest: list[str]) -> int:
@@ -149,6 +172,4 @@ PROCESSES: dict[str, Main] = {
     "hosts": _hosts,
     "runner": _runner,
 }
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+NAMES = (*PROCESSES, SIMULATORS)

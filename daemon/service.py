@@ -28,9 +28,10 @@ from coldframe.daemon.lab_checks import guard_settings
 from coldframe.daemon.lanes import dealer
 from coldframe.daemon.lock import Lock
 from coldframe.daemon.notify import notify, watchdog_seconds
+from coldframe.daemon.peer import Peer
 from coldframe.daemon.plan import FILE, Plan
 from coldframe.errors import BadRequest, Busy, ColdframeError, ConfigurationError, NotReady
-from coldframe.messages import Answer, Command, Relay, Reply, control, decode, failure, new_id
+from coldframe.messages import Answer, Command, Relay, Reply, control, failure, new_id
 from coldframe.protocols.catalogue import check_arguments, find
 
 log = structlog.get_logger()
@@ -59,7 +60,7 @@ class Service:
     def run(self) -> int:
         """Serve until SIGTERM or SIGINT: 0; or until the guard is gone: 1."""
         logs.configure("service")
-        lock = Lock(self.folder / "lock")
+        self._lock = Lock(self.folder / "lock")
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._told_to_stop)
         try:
@@ -67,7 +68,7 @@ class Service:
                 return self._serve(context)
         finally:
             self._end()
-            lock.release()
+            self._lock.release()
 
     # start -----------------------------------------------------------------------------
 
@@ -127,8 +128,9 @@ class Service:
         """Start the simulated instruments, unless somebody has: then they outlive us."""
         if simulation.living(self.folder) is not None:
             return
-        arguments = ["simulate", str(self.loaded.path)]
-        self._simulators = Child("simulators", arguments, self._environment)
+        form = "json" if self._as_json else "words"
+        arguments = ["simulators", str(self.loaded.path), str(os.getpid()), form]
+        self._simulators = self._child("simulators", arguments)
         deadline = time.monotonic() + 30
         while simulation.living(self.folder) != self._simulators.pid:
             if not self._simulators.alive() or time.monotonic() > deadline:
@@ -145,7 +147,11 @@ class Service:
         return hosts
 
     def _start(self, name: str, arguments: list[str]) -> None:
-        self._children[name] = Child(name, arguments, self._environment)
+        self._children[name] = self._child(name, arguments)
+
+    def _child(self, name: str, arguments: list[str]) -> Child:
+        """It holds the lock with us: while one of them lives, nobody else opens these ports."""
+        return Child(name, arguments, self._environment, holds=[self._lock.descriptor])
 
     def _wait_until_ready(self, hub: Peer, guard: Peer) -> bool:
         deadline = time.monotonic() + START_LIMIT
@@ -154,14 +160,24 @@ class Service:
                 if not child.alive():
                     log.error("did not start", child=name, status=child.exit_status)
                     return False
-            found = hub.ask(Command(id=new_id(), do="describe"), 0.5)
-            there = guard.ask(Command(id=new_id(), do="describe"), 0.5)
-            if there is not None and found is not None and set(self._lab.device) <= _names(found):
+            if self._all_there(hub, guard):
                 return True
             time.sleep(0.05)
         if not self._stop:
             log.error("not ready in time", seconds=START_LIMIT)
         return False
+
+    def _all_there(self, hub: Peer, guard: Peer) -> bool:
+        """The guard answers, the hub knows it and a host of every device, the recorder listens."""
+        found = hub.ask(Command(id=new_id(), do="describe"), 0.5)
+        recorder = hub.ask(Command(id=new_id(), do="record", name="status"), 0.5)
+        return (
+            guard.ask(Command(id=new_id(), do="describe"), 0.5) is not None
+            and found is not None
+            and {*self._lab.device, "guard"} <= _names(found)
+            and recorder is not None
+            and recorder.error is None
+        )
 
     def _announce(self) -> None:
         address = self._plan.tcp(self._plan.hub)
@@ -234,7 +250,7 @@ class Service:
             raise Busy("a protocol is running: wait for it, or abort")
         run_id = new_id()
         arguments = ["runner", str(self._plan_file), run_id, command.name]
-        self._run = Child("run", [*arguments, json.dumps(command.args)], self._environment)
+        self._run = self._child("run", [*arguments, json.dumps(command.args)])
         return {"run": run_id}
 
     def _abort(self, reason: str) -> None:
@@ -269,25 +285,6 @@ class Service:
                 yield [children[name]]
 
 
-class Peer:
-    """One question at a time to a ROUTER of ours."""
-
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], address: str):
-        self.socket: zmq.Socket[bytes] = context.socket(zmq.DEALER)
-        self.socket.connect(address)
-
-    def ask(self, command: Command, seconds: float) -> Reply | None:
-        """The reply, or None when it does not come in time; older replies are thrown away."""
-        self.socket.send(command.encode())
-        deadline = time.monotonic() + seconds
-        while (remaining := deadline - time.monotonic()) > 0:
-            if self.socket.poll(round(remaining * 1000) + 1):
-                reply = decode(Reply, self.socket.recv_multipart()[-1])
-                if reply.id == command.id:
-                    return reply
-        return None
-
-
 def run_hosts(loaded: LoadedLab, devices: list[str]) -> int:
     """`coldframe host`: hosts for `devices`, dialling in to the service of this laboratory."""
     from coldframe.daemon import processes
@@ -300,7 +297,7 @@ def run_hosts(loaded: LoadedLab, devices: list[str]) -> int:
         raise NotReady(
             f"no service of {loaded.lab.lab.name} runs here: start `coldframe serve` first"
         )
-    return processes.main(["hosts", str(plan_file), *devices])
+    return processes.run("hosts", Plan.read(plan_file), devices)
 
 
 def _names(described: Reply) -> set[str]:

@@ -75,11 +75,13 @@ class Laboratory:
         return self.addresses[TRUTH]
 
     def answer(self, request: dict[str, Any]) -> Any:
-        """One request of the truth port: `truth`, `load`, `inject`, `fault` or `step`."""
+        """One request of the truth port: `truth`, `writes`, `load`, `inject`, `fault`, `step`."""
         self.pump.catch_up()
         match request:
             case {"do": "truth"}:
                 return self.world.truth()
+            case {"do": "writes", "device": str(device)}:
+                return self.instruments[device].writes
             case {"do": "load", "specimen": str(specimen)}:
                 self.world.load(specimen)
             case {"do": "inject", "hazard": str(hazard), **values}:

@@ -59,6 +59,7 @@ class Instrument:
     models: ClassVar[tuple[str, ...]] = ()
     transports: ClassVar[tuple[str, ...]] = ("tcp",)  # what the real one has: tcp, udp, serial
     ports: ClassVar[int] = 1  # Merlin has two: PORT and PORT+1
+    writes: list[str]  # the orders it obeyed, as they came over the wire
 
     def __init__(self, world: World, model: str = "", faults: Faults | None = None):
         self.world = world
