@@ -311,6 +311,7 @@ class Secured(Message):
     verified: bool
     words: str
     mono_ns: Nanoseconds
+    leaving: bool = False  # the host ends with this: nothing is on, nobody need look again
 
 
 class Watch(Message):
@@ -336,6 +337,14 @@ class Takeover(Message):
     device: DeviceName
     boot: str
     why: str
+
+
+class Left(Message):
+    """Guard → last hand: this host made safe, verified, and ends; its death asks for nothing."""
+
+    do: Literal["left"] = "left"
+    device: DeviceName
+    boot: str
 
 
 class Relay(Message):
