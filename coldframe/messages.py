@@ -208,6 +208,14 @@ class DeviceInfo(Message):
     outputs: list[OutputInfo] = Field(default_factory=list)
     stream: StreamInfo | None = None
 
+    def named(self) -> dict[str, ParameterInfo]:
+        """The parameters by full name. A name with a dot is whole already: the dose rate is the
+        beam's, though the guard works it out."""
+        return {
+            each.name if "." in each.name else f"{self.device}.{each.name}": each
+            for each in self.parameters
+        }
+
 
 # ---- commands -----------------------------------------------------------------------------
 
