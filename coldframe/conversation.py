@@ -148,12 +148,19 @@ class Conversation:
 
     def known_member(self, device: str, member: str) -> ParameterInfo | CommandInfo:
         """The same of a device already known, without asking."""
-        info = self.devices[device]
-        both: list[ParameterInfo | CommandInfo] = [*info.parameters, *info.commands]
-        members = {each.name: each for each in both}
+        members = self.members(device)
         if member not in members:
             raise UnknownName(f"{device} has no {member!r}; {_near(member, members)}")
         return members[member]
+
+    def members(self, device: str) -> dict[str, ParameterInfo | CommandInfo]:
+        """What is called `device.…`, whoever works it out: the beam's dose rate, too."""
+        found: dict[str, ParameterInfo | CommandInfo] = {}
+        for info in self.devices.values():
+            for name, parameter in info.named().items():
+                if name.startswith(f"{device}."):
+                    found[name.partition(".")[2]] = parameter
+        return found | {each.name: each for each in self.devices[device].commands}
 
     def no_device(self, name: str) -> str:
         return f"this laboratory has no {name!r}; {_near(name, self.devices)}"
@@ -163,9 +170,9 @@ class Conversation:
         device, _, member = name.partition(".")
         if device not in self.devices:
             yield from self.learn()
-        for each in self.devices[device].parameters if device in self.devices else ():
-            if each.name == member:
-                return each.unit
+        found = self.members(device).get(member) if device in self.devices else None
+        if isinstance(found, ParameterInfo):
+            return found.unit
         snapshot = yield from self.ask("snapshot", name)
         return snapshot["readings"].get(name, {}).get("unit", "")
 
@@ -255,7 +262,8 @@ def converted(kind: str, text: str, unit: str, where: str) -> Any:
         try:
             return parse(text, unit)
         except BadRequest as error:
-            raise BadRequest(f"{where}: {error}") from None
+            words = str(error) if unit else f"{text!r} is not a float: write a number alone"
+            raise BadRequest(f"{where}: {words}") from None
     if kind == "bool" and text.strip().lower() in _SWITCH:
         return _SWITCH[text.strip().lower()]
     if (

@@ -208,6 +208,14 @@ class DeviceInfo(Message):
     outputs: list[OutputInfo] = Field(default_factory=list)
     stream: StreamInfo | None = None
 
+    def named(self) -> dict[str, ParameterInfo]:
+        """The parameters by full name. A name with a dot is whole already: the dose rate is the
+        beam's, though the guard works it out."""
+        return {
+            each.name if "." in each.name else f"{self.device}.{each.name}": each
+            for each in self.parameters
+        }
+
 
 # ---- commands -----------------------------------------------------------------------------
 
@@ -311,6 +319,7 @@ class Secured(Message):
     verified: bool
     words: str
     mono_ns: Nanoseconds
+    leaving: bool = False  # the host ends with this: nothing is on, nobody need look again
 
 
 class Watch(Message):
@@ -336,6 +345,14 @@ class Takeover(Message):
     device: DeviceName
     boot: str
     why: str
+
+
+class Left(Message):
+    """Guard → last hand: this host made safe, verified, and ends; its death asks for nothing."""
+
+    do: Literal["left"] = "left"
+    device: DeviceName
+    boot: str
 
 
 class Relay(Message):

@@ -61,8 +61,7 @@ class Device:
         return kind(self._lab, f"{device}.{name}", found)
 
     def __dir__(self) -> list[str]:
-        info = self.info
-        return [*(each.name for each in info.parameters), *(each.name for each in info.commands)]
+        return [*self._lab._talk.members(self.info.device)]
 
     def __repr__(self) -> str:
         return f"<{self.info.device}: {self.info.model}>"

@@ -30,7 +30,7 @@ def check(info: DeviceInfo, command: Command) -> Verdict:
     _, _, member = command.name.partition(".")
     if command.do == "call":
         return _check_call(info, member, command.args)
-    parameter = next((each for each in info.parameters if each.name == member), None)
+    parameter = info.named().get(command.name)
     if parameter is None:
         names = [each.name for each in info.parameters]
         raise UnknownName(f"{info.device} has no parameter {member!r}; {near(member, names)}")

@@ -47,13 +47,16 @@ def status(address: Address = HERE, json: Json = False) -> None:
 
 
 def describe(
-    name: Annotated[str, typer.Argument(metavar="[DEVICE]")] = "",
+    name: Annotated[str, typer.Argument(metavar="[DEVICE[.NAME]]")] = "",
     address: Address = HERE,
     json: Json = False,
 ) -> None:
     """The devices, their parameters, commands, outputs and streams."""
     out = Out(json)
     with coldframe.connect(address) as lab:
+        if "." in name:
+            out.tree(lab.describe(name))
+            return
         devices = lab.describe()
     chosen = [d for d in devices if not name or d["device"] == name]
     if not chosen:
@@ -119,7 +122,7 @@ def call(
 ) -> None:
     """Run one command of a device."""
     with coldframe.connect(address) as lab:
-        result = lab.call(name, **key_values(arguments))
+        result = lab.call(name, **pairs(arguments))
     Out(json).value(result, "done" if result is None else None)
 
 
@@ -217,13 +220,21 @@ def note(text: str, address: Address = HERE, json: Json = False) -> None:
     Out(json).value(result, "noted")
 
 
-def key_values(arguments: list[str] | None) -> dict[str, Any]:
-    """`k=v` pairs; numbers, true, false become what they are, the rest stays text."""
-    found: dict[str, Any] = {}
+def pairs(arguments: list[str] | None) -> dict[str, str]:
+    """`k=v` as text; what it means says the command's declaration."""
+    found: dict[str, str] = {}
     for item in arguments or []:
         key, equals, text = item.partition("=")
         if not equals or not key.isidentifier():
             raise BadRequest(f"{item!r}: write arguments as name=value")
+        found[key] = text
+    return found
+
+
+def key_values(arguments: list[str] | None) -> dict[str, Any]:
+    """`k=v` pairs; numbers, true, false become what they are, the rest stays text."""
+    found: dict[str, Any] = {}
+    for key, text in pairs(arguments).items():
         try:
             value = jsonlib.loads(text)
         except ValueError:

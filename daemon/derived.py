@@ -34,12 +34,15 @@ class Derived:
                 yield name, value, words
 
     def ion_current(self, now_ns: int) -> float | None:
-        """The ion current (A): as measured lately, or what the preset is known for; the larger."""
+        """The ion current (A): as measured lately at this preset, or what the preset is known for;
+        the larger."""
         if self.ion is None:
             return None
         device, age = self.ion.settings.device, self.ion.settings.current_max_age_s
         measured = as_number(self._facts.fresh(f"{device}.current", age, now_ns))
-        preset = self._facts.last(f"{device}.preset")
+        read, preset = self._facts.last(f"{device}.current"), self._facts.last(f"{device}.preset")
+        if read is not None and preset is not None and read.received_ns < preset.since_ns:
+            measured = None
         known = None
         if preset is not None and preset.good:
             known = self.ion.settings.presets.get(str(preset.value))

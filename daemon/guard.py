@@ -34,6 +34,7 @@ from coldframe.messages import (
     Answer,
     Ask,
     Command,
+    Left,
     Message,
     Reading,
     Register,
@@ -57,8 +58,8 @@ log = structlog.get_logger()
 
 TICK_MS = 10  # between two looks at silence and debounce
 COMMAND_LIMIT = 1 << 16  # bytes
-ANSWER_ABORT_S = 3.0
-LEAVE_S = 2.0  # for hosts to verify, when the guard must go
+ANSWER_ABORT_S = 3.0  # past the time the slowest output takes
+LEAVE_S = 2.0  # for hosts to verify, when the guard must go; past the same
 LAST_HAND = "lasthand"
 Asker = tuple[bytes, ...]
 
@@ -201,6 +202,9 @@ class Guard:
                 self._watch(self.judge.hosts[peer])
         elif isinstance(heard, Secured) and peer in (heard.device, LAST_HAND):
             self.judge.secured(heard)
+            if heard.leaving and heard.verified and peer in self.judge.hosts:
+                boot = self.judge.hosts[peer].info.boot
+                self._tell(LAST_HAND, Left(device=peer, boot=boot))
         elif isinstance(heard, Watching) and peer == LAST_HAND:
             for host in self.judge.hosts.values():
                 if host.info.boot not in heard.boots:
@@ -228,16 +232,19 @@ class Guard:
 
     def _look_after_hosts(self) -> None:
         """A host whose own asks have stopped does no work on its wire: the last hand takes over."""
-        now, patience = self.clock.mono_ns(), self.judge.settings.host_silent_s
+        now = self.clock.mono_ns()
         for name, host in self.judge.hosts.items():
             if host.lost or host.asked_ns is None or not host.info.outputs:
                 continue
             silent = (now - host.asked_ns) / NS
-            if silent > patience:
+            if silent > self.judge.settings.host_silent_s + host.seconds:
                 host.lost = True
                 why = f"{name}: its host has not asked for {silent:.2f} s"
                 self.judge.say("takeover", why, device=name)
                 self._tell(LAST_HAND, Takeover(device=name, boot=host.info.boot, why=why))
+
+    def _slowest(self) -> float:
+        return max((host.seconds for host in self.judge.hosts.values()), default=0.0)
 
     def _watch(self, host: Host) -> None:
         if host.info.outputs:
@@ -269,7 +276,7 @@ class Guard:
         try:
             if command.do == "abort":
                 devices = self.petitions.abort(command)
-                until = self.clock.mono_ns() + round(ANSWER_ABORT_S * NS)
+                until = self.clock.mono_ns() + round((ANSWER_ABORT_S + self._slowest()) * NS)
                 self._waiting.append(Waiting(asker, command, devices, until))
                 return
             device = command.name.partition(".")[0]
@@ -313,7 +320,7 @@ class Guard:
         alive = [host for host in judge.hosts.values() if host.alive(now)]
         judge.make_safe([name for host in alive for name in host.outputs], "the guard stops")
         self._send()
-        until = now + round(LEAVE_S * NS)
+        until = now + round((LEAVE_S + self._slowest()) * NS)
         while judge.securing.orders and self.clock.mono_ns() < until:
             ready = dict(poller.poll(TICK_MS))
             ready.pop(self._service, None)

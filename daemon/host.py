@@ -256,9 +256,15 @@ class DeviceHost:
         log.warning("made safe", device=self.settings.name, why=why, verified=verified)
         return verified, words
 
-    def _secured(self, safe_id: str, verified: bool, words: str) -> None:
-        now, device = str(self._mono()), self.settings.name
-        message = Secured(id=safe_id, device=device, verified=verified, words=words, mono_ns=now)
+    def _secured(self, safe_id: str, verified: bool, words: str, *, leaving: bool = False) -> None:
+        message = Secured(
+            id=safe_id,
+            device=self.settings.name,
+            verified=verified,
+            words=words,
+            mono_ns=str(self._mono()),
+            leaving=leaving,
+        )
         self._lanes.send("guard", message)
 
     def _queue(self, relay: Relay, *, from_guard: bool) -> None:
@@ -301,7 +307,7 @@ class DeviceHost:
         try:
             if self.driver.outputs and self._instrument.identity:
                 verified, words = self._make_safe("its host stops")
-                self._secured("", verified, words)
+                self._secured("", verified, words, leaving=True)
         finally:
             self._instrument.close()
             self._lanes.close()

@@ -9,7 +9,7 @@ from coldframe.daemon.connection import Connection
 from coldframe.daemon.polling import Schedule
 from coldframe.daemon.stamps import Frames, Stamps
 from coldframe.drivers.base import Driver, Sample
-from coldframe.errors import BadRequest, ColdframeError, Disconnected, NotReady
+from coldframe.errors import BadRequest, Busy, ColdframeError, Disconnected, LinkError, NotReady
 from coldframe.messages import DeviceInfo, Scalar, plain
 from coldframe.status import Severity, Status
 
@@ -69,6 +69,7 @@ class Instrument:
         try:
             self._connection.open()
             self.driver.adopt()
+            self._prepare()
             before = dict(self._last)
             for name in self._settings:
                 self.poll(name)
@@ -93,6 +94,18 @@ class Instrument:
         self._left_on.clear()
         self.schedule.soon([*self.schedule.periods])
         return True
+
+    def _prepare(self) -> None:
+        """An instrument that will not be prepared is there all the same: what it leaves on or
+        unclear, `outputs_on` says, and without a permit that is made safe."""
+        try:
+            self.driver.prepare()
+        except Busy:
+            pass  # found on; it is as it was
+        except LinkError:
+            raise
+        except ColdframeError as error:
+            self._event("not prepared", str(error), error=error.kind)
 
     def _lost(self, error: ColdframeError) -> None:
         self._connection.drop()

@@ -27,6 +27,7 @@ from coldframe.messages import Ask, DeviceInfo, Grant, Message, Reading, Secured
 GUARD = "guard"
 RESERVE = 0.01  # of the dose limit: how far ahead the journal's upper bound is written
 DEADMAN_S = 1.0  # for how long a beam may stay on when the guard dies
+PROMPT_S = 0.2  # an output that takes longer to be safe keeps its host from asking meanwhile
 
 
 @dataclass
@@ -44,16 +45,21 @@ class Host:
     info: DeviceInfo
     n: int = -1
     asked_ns: int | None = None
-    lost: bool = False
-    left_ns: int = 0  # when it last made safe by itself, as a host does that stops
+    lost: bool = False  # silent, or gone in good order: only the last hand can make it safe
 
     @property
     def outputs(self) -> list[str]:
         return [f"{self.info.device}.{output.name}" for output in self.info.outputs]
 
+    @property
+    def seconds(self) -> float:
+        """How long its loop may be busy making safe, on top of what any host may be."""
+        slowest = max((output.seconds for output in self.info.outputs), default=0.0)
+        return slowest if slowest > PROMPT_S else 0.0
+
     def alive(self, now_ns: int) -> bool:
-        """Has it asked lately, and not made safe and left since?"""
-        return self.asked_ns is not None and self.asked_ns > max(self.left_ns, now_ns - NS)
+        """Has it asked lately?"""
+        return not self.lost and self.asked_ns is not None and self.asked_ns > now_ns - NS
 
 
 class Judge:
@@ -132,8 +138,8 @@ class Judge:
     def secured(self, message: Secured) -> None:
         """A host, or the last hand for it, says what came of a safe order."""
         order = self.securing.heard(message)
-        if message.verified and not message.id and message.device in self.hosts:
-            self.hosts[message.device].left_ns = self.clock.mono_ns()
+        if message.leaving and message.verified and message.device in self.hosts:
+            self.hosts[message.device].lost = True
         details: dict[str, Any] = {"device": message.device, "verified": message.verified}
         if order is not None:
             took = (self.clock.mono_ns() - order.since_ns) / 1e6
@@ -164,7 +170,8 @@ class Judge:
         now = self.clock.mono_ns()
         devices = {name.partition(".")[0] for name in outputs} & set(self.hosts)
         for device in sorted(devices):
-            self.out.to_hosts.append((device, self.securing.order(device, why, now)))
+            order = self.securing.order(device, why, now, self.hosts[device].seconds)
+            self.out.to_hosts.append((device, order))
         return devices
 
     def say(self, kind: str, text: str, **details: Any) -> None:

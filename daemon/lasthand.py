@@ -25,7 +25,7 @@ import zmq
 from coldframe.daemon.lanes import dealer
 from coldframe.drivers.base import Driver
 from coldframe.errors import BadRequest, ColdframeError
-from coldframe.messages import Secured, Takeover, Watch, Watching, control, new_id
+from coldframe.messages import Left, Secured, Takeover, Watch, Watching, control, new_id
 
 log = structlog.get_logger()
 
@@ -33,6 +33,7 @@ NAME = "lasthand"
 TURN_MS = 20
 TELL_S = 0.5  # between two tellings of whom it watches
 AGAIN_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)  # a dead process's port is free at once, nearly
+OUTPUT_S = 10.0  # for an attempt under way when it must end: longer than any output takes
 REPORT_S = 2.0  # then it is said that it is not safe yet; the attempts go on
 
 
@@ -74,7 +75,7 @@ class LastHand:
         self._service = os.pidfd_open(parent_pid)
         self._socket = dealer(context, NAME, guard)
         self._processes: dict[int, Process] = {}  # by pidfd
-        self._gone: set[str] = set()  # boots whose process has ended
+        self._gone: set[str] = set()  # boots of hosts that need no watching any more
         self._securing: dict[str, tuple[threading.Event, threading.Thread]] = {}
         self._results: queue.SimpleQueue[Secured] = queue.SimpleQueue()
         self._stop = False
@@ -119,7 +120,7 @@ class LastHand:
             except zmq.Again:
                 return new
             try:
-                message = control(frames[-1], Watch, Takeover)
+                message = control(frames[-1], Watch, Takeover, Left)
             except BadRequest as error:
                 log.error("not understood", error=str(error))
                 continue
@@ -128,6 +129,8 @@ class LastHand:
                 new += [] if handle is None else [handle]
             elif isinstance(message, Takeover):
                 self._take_over(message)
+            elif isinstance(message, Left):
+                self._let_go(message)
 
     def _watch(self, message: Watch) -> int | None:
         device = message.device
@@ -166,6 +169,13 @@ class LastHand:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(process.handle, signal.SIGKILL)
             return
+
+    def _let_go(self, message: Left) -> None:
+        """Safe and verified before it ended: like a host that has long been dealt with."""
+        for process in self._processes.values():
+            if process.devices.get(message.device) == message.boot:
+                del process.devices[message.device]
+                self._gone.add(message.boot)
 
     def _died(self, process: Process) -> None:
         self._gone |= set(process.devices.values())
@@ -239,7 +249,7 @@ class LastHand:
     def _end(self) -> None:
         for cancelled, thread in self._securing.values():
             cancelled.set()
-            thread.join(5)
+            thread.join(OUTPUT_S)
         self._report()
         for handle in (*self._processes, self._service):
             os.close(handle)

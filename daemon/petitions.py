@@ -123,7 +123,6 @@ class Petitions:
     def info(self) -> DeviceInfo:
         """The guard as a device: what it publishes, what it can be asked."""
         parameters = [
-            # a name with a dot is whole: the dose rate is the beam's, though the guard works it out
             ParameterInfo(
                 name=name.removeprefix(f"{GUARD}."),
                 kind="float" if name in self.judge.derived.units else "str",

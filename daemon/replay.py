@@ -210,14 +210,7 @@ class Replay:
 
     def _describe(self, name: str) -> Any:
         if name:
-            info = self._board.device(name).model_dump(mode="json")
-            member = name.partition(".")[2]
-            members = {each["name"]: each for each in info["parameters"] + info["commands"]}
-            if member and member not in members:
-                raise UnknownName(
-                    f"{info['device']} has no {member!r}; it has {', '.join(members)}"
-                )
-            return members[member] if member else info
+            return self._board.describe(name)
         devices = [each.model_dump(mode="json") for each in self._board.devices.values()]
         return {
             "lab": str(self._session.entry.attrs["lab"]),

@@ -26,6 +26,7 @@ from coldframe.runs import PEER
 
 log = structlog.get_logger()
 EVERY = 0.1  # s between two reports of progress
+DONE, FAILED, DEFECT = 0, 3, 4  # exit status of a run that has said how it ended
 
 
 class Stopped(ColdframeError):
@@ -33,7 +34,7 @@ class Stopped(ColdframeError):
 
 
 def run_protocol(plan: Plan, run_id: str, protocol: str, arguments: dict[str, Any]) -> int:
-    """Run `protocol`; 0 when it is done, 1 when it failed and said why."""
+    """Run `protocol`, and say how it ended."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise Stopped("told to stop")
@@ -62,14 +63,22 @@ def run_protocol(plan: Plan, run_id: str, protocol: str, arguments: dict[str, An
                 plan_words = f"{protocol} {said}".strip()
                 say("begun", plan_words)
                 _into_session(lab, f"begun: {plan_words}", run=run_id, arguments=checked)
-                result = function(lab, report, **checked)
+                try:
+                    result = function(lab, report, **checked)
+                except ColdframeError as error:
+                    _into_session(lab, f"failed: {protocol}: {error}", run=run_id)
+                    raise
                 _into_session(lab, f"done: {protocol}", run=run_id, result=result)
             say("done", f"{protocol}: done", result=result)
-            return 0
+            return DONE
         except ColdframeError as error:
             say("failed", str(error), error=error.kind)
             log.error("run failed", protocol=protocol, error=str(error))
-            return 1
+            return FAILED
+        except Exception as error:
+            say("failed", f"{type(error).__name__}: {error}", error=ColdframeError.__name__)
+            log.exception("a defect in a protocol", protocol=protocol)
+            return DEFECT
         finally:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             socket.close(linger=1000)
@@ -79,3 +88,16 @@ def _into_session(lab: Lab, text: str, **details: Any) -> None:
     """What was asked and what came of it belong into the file, where one is being written."""
     if lab.command("record", "status")["recording"]:
         lab.note(text, **details)
+
+
+def report_death(plan: Plan, run_id: str, protocol: str, status: int | None) -> None:
+    """Say of a run that died without a word that it failed, so that nobody waits for it."""
+    with open_clock(plan.clock) as clock, zmq.Context() as context:
+        stamps = Stamps(PEER, clock, plan.guard.simulated)
+        text = f"{protocol}: its process died (status {status}); everything was made safe"
+        event = stamps.event(
+            "failed", text, name=f"{PEER}.{protocol}", run=run_id, error=ColdframeError.__name__
+        )
+        socket = dealer(context, PEER, plan.inner("hub"))
+        socket.send_multipart(event)
+        socket.close(linger=1000)

@@ -8,7 +8,7 @@ from coldframe.clock import NS
 from coldframe.messages import Safe, Secured, new_id
 
 RETRY_S = 0.6  # longer than one exchange with a slow port and the driver's own retries
-PATIENCE_S = 2.5  # then it is said aloud that the device is not safe; the order goes on
+PATIENCE_S = 2.5  # past the time its outputs take; then it is said aloud that it is not safe
 
 
 @dataclass
@@ -19,6 +19,7 @@ class Order:
     safe: Safe
     since_ns: int
     sent_ns: int
+    seconds: float  # its outputs may take
     last_words: str = "no answer"
     reported: bool = False
 
@@ -29,14 +30,14 @@ class Securing:
     def __init__(self) -> None:
         self.orders: dict[str, Order] = {}
 
-    def order(self, device: str, why: str, now_ns: int) -> Safe:
+    def order(self, device: str, why: str, now_ns: int, seconds: float = 0.0) -> Safe:
         """The message to send at once. A device that is already told is told again."""
         under_way = self.orders.get(device)
         if under_way is not None:
             under_way.sent_ns = now_ns
             return under_way.safe
         safe = Safe(id=new_id(), why=why)
-        self.orders[device] = Order(device, safe, now_ns, now_ns)
+        self.orders[device] = Order(device, safe, now_ns, now_ns, seconds)
         return safe
 
     def heard(self, message: Secured) -> Order | None:
@@ -62,7 +63,8 @@ class Securing:
             if now_ns - order.sent_ns >= RETRY_S * NS:
                 order.sent_ns = now_ns
                 again.append(order)
-            if not order.reported and now_ns - order.since_ns >= PATIENCE_S * NS:
+            patience = PATIENCE_S + order.seconds
+            if not order.reported and now_ns - order.since_ns >= patience * NS:
                 order.reported = True
                 failed.append(order)
         return again, failed

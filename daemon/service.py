@@ -30,6 +30,7 @@ from coldframe.daemon.lock import Lock
 from coldframe.daemon.notify import notify, watchdog_seconds
 from coldframe.daemon.peer import Peer
 from coldframe.daemon.plan import FILE, Plan
+from coldframe.daemon.runner import DEFECT, DONE, FAILED, report_death
 from coldframe.errors import BadRequest, Busy, ColdframeError, ConfigurationError, NotReady
 from coldframe.messages import Answer, Command, Relay, Reply, control, failure, new_id
 from coldframe.protocols.catalogue import check_arguments, find
@@ -55,6 +56,7 @@ class Service:
         self._restart_at: dict[str, float] = {}
         self._simulators: Child | None = None
         self._run: Child | None = None
+        self._running = ("", "")  # id and name of that run
         self._stop = False
 
     def run(self) -> int:
@@ -226,9 +228,11 @@ class Service:
                 child.start()
         if self._run is not None and not self._run.alive():
             status, self._run = self._run.exit_status, None
-            if status not in (0, 1):
+            if status not in (DONE, FAILED):
                 log.error("a run died", status=status)
                 self._abort(f"the run died with status {status}")
+            if status not in (DONE, FAILED, DEFECT):
+                report_death(self._plan, *self._running, status)
 
     def _obey(self, inner: zmq.Socket[bytes]) -> None:
         message = control(inner.recv(), Relay)
@@ -249,6 +253,7 @@ class Service:
         if self._run is not None and not self._run.wait(1.0):
             raise Busy("a protocol is running: wait for it, or abort")
         run_id = new_id()
+        self._running = (run_id, command.name)
         arguments = ["runner", str(self._plan_file), run_id, command.name]
         self._run = self._child("run", [*arguments, json.dumps(command.args)])
         return {"run": run_id}

@@ -263,8 +263,7 @@ class SessionFile:
     def _create(self, devices: Iterable[DeviceInfo]) -> None:
         for info in devices:
             layout.create_device(self._file, info)
-            for parameter in info.parameters:
-                name = f"{info.device}.{parameter.name}"
+            for name, parameter in info.named().items():
                 if name not in self._logs:
                     self._create_log(name, parameter.kind, parameter.unit, parameter.doc)
             if info.stream is not None:

@@ -112,7 +112,7 @@ class SessionLife:
             text = command.args.get("text", command.value)
             if not isinstance(text, str) or not text.strip():
                 raise BadRequest("record note: say something")
-            details = command.args.get("details", {})
+            details: Any = command.args.get("details", {})
             if not isinstance(details, dict) or "by" in details:
                 raise BadRequest("record note: details is a table of names and values, without by")
             self.say(self._stamps.event("note", text, by=command.by, **details))

@@ -120,15 +120,14 @@ class Switchboard:
 
     def names(self) -> list[str]:
         """Everything that has a value."""
-        declared = {
-            f"{info.device}.{each.name}"
-            for info in self.devices.values()
-            for each in info.parameters
-        }
-        return sorted(declared | set(self.readings))
+        declared = [name for info in self.devices.values() for name in info.named()]
+        return sorted({*declared, *self.readings})
 
     def device(self, name: str) -> DeviceInfo:
         """The device that `name` (`stage` or `stage.setpoint`) belongs to."""
+        for info in self.devices.values():
+            if name in info.named():
+                return info
         device = name.partition(".")[0]
         if device in self.devices:
             return self.devices[device]
@@ -142,6 +141,8 @@ class Switchboard:
         member = name.partition(".")[2]
         if not member:
             return info.model_dump(mode="json")
+        if (parameter := info.named().get(name)) is not None:
+            return parameter.model_dump(mode="json")
         both: list[ParameterInfo | CommandInfo] = [*info.commands, *info.parameters]
         members = {each.name: each for each in both}
         if member not in members:
@@ -151,13 +152,13 @@ class Switchboard:
     def latest(self, command: Command) -> Any:
         """The value that answers this `get` from memory; None when the device must be asked."""
         last = self.readings.get(command.name)
-        device, _, member = command.name.partition(".")
-        info = self.devices.get(device)
-        declared = _parameter(info, member)
-        if declared is None:  # of the guard or the hub: a dose, a rule, the clock
-            if last is None or not isinstance(last.header, Reading):
-                if info is None:
-                    self.device(command.name)
+        info = self.devices.get(command.name.partition(".")[0])
+        declared = None if info is None else info.named().get(command.name)
+        if declared is None:  # worked out by guard or hub: a dose, the speed of the clock
+            if last is None:
+                self.device(command.name)
+                if command.name in self.names():
+                    raise NotReady(f"{command.name} has not been said yet; ask again")
                 raise UnknownName(f"no value {command.name!r}; {near(command.name, self.names())}")
         elif last is None or command.args.get("fresh") or self._old(last, declared.poll):
             return None
@@ -226,9 +227,3 @@ def _too_late(pending: Pending) -> TooLate:
         f"{command.do} {command.name}: no answer from {pending.to} in time. It is not run late, "
         "but it may have begun: read back before you ask again"
     )
-
-
-def _parameter(info: DeviceInfo | None, member: str) -> ParameterInfo | None:
-    if info is None:
-        return None
-    return next((each for each in info.parameters if each.name == member), None)

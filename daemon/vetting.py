@@ -28,6 +28,7 @@ class Fact:
     steady_ns: int
     seq: int
     words: str = ""
+    since_ns: int = 0  # when it was first received with this value
 
 
 class Facts:
@@ -50,7 +51,10 @@ class Facts:
         # lab time that nobody can set: UTC steps when a clock is set, a simulated lab's never does
         steady_ns = int(reading.t_ns) if self._simulated else mono_ns
         words = self._fault(reading, mono_ns, now_ns)
-        fact = Fact(reading.value, not words, now_ns, mono_ns, steady_ns, reading.seq, words)
+        before = self._known.get(reading.name)
+        same = before is not None and before.value == reading.value
+        since = before.since_ns if before is not None and same else now_ns
+        fact = Fact(reading.value, not words, now_ns, mono_ns, steady_ns, reading.seq, words, since)
         self._known[reading.name] = fact
         self._sent.pop(reading.name, None)
         return fact

@@ -224,8 +224,9 @@ class Device(Protocol):
 class Driver:
     """An instrument on its wire. Subclasses declare; this class reads the declarations.
 
-    `open()` connects, `adopt()` learns the state and changes nothing, `make_safe()` reaches the
-    safe state of every output and verifies it or raises `NotSafe`, `close()` always succeeds.
+    `open()` connects, `adopt()` learns the state and changes nothing, `prepare()` sets what must
+    hold before use while everything is off, `make_safe()` reaches the safe state of every output
+    and verifies it or raises `NotSafe`, `close()` always succeeds.
     """
 
     models: ClassVar[tuple[str, ...]] = ()  # the names a laboratory's TOML uses
@@ -290,6 +291,12 @@ class Driver:
         """
         if self.outputs:
             raise NotImplementedError
+
+    def prepare(self) -> None:
+        """Set what must hold before anything is used, e.g. what off means; once after `adopt`.
+
+        Only while every output is off: with one on, change nothing and raise `Busy`.
+        """
 
     def outputs_on(self) -> list[str]:
         """The outputs that are on or may be on, by the last read-back; what is unknown is on."""

@@ -90,6 +90,12 @@ def test_each_error_comes_back_as_its_class_and_says_what_to_do(
             lab.lamp.level.set(float("nan"))
         with pytest.raises(BadRequest, match=r"lamp\.nap: argument 'seconds' is missing"):
             lab.lamp.nap()
+        with pytest.raises(BadRequest, match=r"lamp\.nap\(seconds\): 'soon' is not a float"):
+            lab.lamp.nap("soon")
+        with pytest.raises(BadRequest, match=r"lamp\.nap\(seconds\): '2 V' is not a float"):
+            lab.call("lamp.nap", seconds="2 V")
+        with pytest.raises(BadRequest, match=r"lamp\.nap\(note\): 7 is not a str"):
+            lab.lamp.nap(seconds=1.0, note=7)
         with pytest.raises(BadRequest, match=r"unknown argument 'secnds'; did you mean seconds"):
             lab.lamp.nap(secnds=1.0)
         with pytest.raises(InstrumentError, match="-230, data stale"):

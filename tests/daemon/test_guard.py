@@ -27,6 +27,7 @@ from coldframe.daemon.rules import (
     GuardSettings,
     Rule,
 )
+from coldframe.daemon.securing import Securing
 from coldframe.daemon.stamps import Stamps
 from coldframe.messages import (
     Answer,
@@ -36,6 +37,8 @@ from coldframe.messages import (
     DeviceInfo,
     Event,
     Grant,
+    Left,
+    Message,
     OutputInfo,
     ParameterInfo,
     Reading,
@@ -118,6 +121,7 @@ SETTINGS = GuardSettings(
 )
 MODELS = dict(SETTINGS.devices)
 OUTPUT = {"beam": "beam", "bias": "bias", "stage": None}
+SECONDS = {"beam": 0.05, "bias": 0.05}
 
 
 def info(device: str, boot: str) -> DeviceInfo:
@@ -142,7 +146,7 @@ def info(device: str, boot: str) -> DeviceInfo:
         ],
         outputs=[]
         if output is None
-        else [OutputInfo(name=output, safe_state="off", seconds=0.05, fast_blank=None)],
+        else [OutputInfo(name=output, safe_state="off", seconds=SECONDS[device], fast_blank=None)],
     )
 
 
@@ -212,8 +216,8 @@ class FakeHost:
         self._thread.join(2)
         if OUTPUT[self.device] is not None:
             now = str(time.monotonic_ns())
-            last = Secured(id="", device=self.device, verified=True, words="stops", mono_ns=now)
-            self.socket.send(last.encode())
+            said = {"id": "", "device": self.device, "verified": True, "words": "stops"}
+            self.socket.send(Secured(**said, mono_ns=now, leaving=True).encode())
             self.socket.linger = 100
         self.socket.close()
 
@@ -562,6 +566,60 @@ def test_a_host_that_stops_asking_is_given_to_the_last_hand(lab: Laboratory) -> 
     said = Secured(id="lasthand-1", device="beam", verified=True, words="off", mono_ns=now)
     hand.send(said.encode())
     assert lab.client.poll(3000)
+    assert decode(Reply, lab.client.recv()).value == {"verified": ["beam", "bias"]}
+    hand.close()
+
+
+def takeovers(hand: zmq.Socket[bytes], seconds: float) -> list[Message]:
+    """What the last hand is told within this time, beside whom to watch."""
+    found, until_s = [], time.monotonic() + seconds
+    while (left := until_s - time.monotonic()) > 0:
+        if hand.poll(round(left * 1000) + 1):
+            found.append(control(hand.recv(), Watch, Takeover, Left))
+    return [each for each in found if not isinstance(each, Watch)]
+
+
+def test_a_host_busy_with_a_slow_output_is_left_to_it(
+    lab: Laboratory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SECONDS, "beam", 0.6)
+    _, beam, _ = lab.cold()
+    hand = dealer(lab.context, "lasthand", f"ipc://{lab.folder}/guard")
+    hand.linger = 0
+    hand.send(Watching().encode())
+    began = time.monotonic()
+    beam.asks = False
+    assert takeovers(hand, 1.3) == []  # 0.9 s are for any host
+    while not isinstance(control(hand.recv(), Watch, Takeover), Takeover):
+        pass
+    assert time.monotonic() - began > 1.4
+    hand.close()
+
+
+def test_a_slow_output_is_not_called_unsafe_before_its_time() -> None:
+    orders = Securing()
+    orders.order("beam", "test", 0)
+    orders.order("ion", "test", 0, seconds=5.0)
+    told = [[each.device for each in orders.due(second * NS)[1]] for second in (2, 3, 7, 8)]
+    assert told == [[], ["beam"], [], ["ion"]]
+
+
+def test_a_host_that_ended_in_good_order_is_not_taken_over_until_it_matters(
+    lab: Laboratory,
+) -> None:
+    _, beam, _ = lab.cold()
+    hand = dealer(lab.context, "lasthand", f"ipc://{lab.folder}/guard")
+    hand.linger = 0
+    hand.send(Watching().encode())
+    lab.hosts.pop("beam").close()
+    said = takeovers(hand, 1.3)
+    assert said == [Left(device="beam", boot=beam.boot)]
+    lab.client.send(Command(id="1", do="abort").encode())
+    asked = takeovers(hand, 0.2)
+    assert asked and isinstance(asked[0], Takeover) and "abort" in asked[0].why
+    now = str(time.monotonic_ns())
+    done = Secured(id="lasthand-1", device="beam", verified=True, words="off", mono_ns=now)
+    hand.send(done.encode())
     assert decode(Reply, lab.client.recv()).value == {"verified": ["beam", "bias"]}
     hand.close()
 

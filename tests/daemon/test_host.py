@@ -15,15 +15,20 @@ import zmq
 
 from coldframe.client import Lab
 from coldframe.daemon.host import DeviceHost
+from coldframe.drivers.keithley2450 import Keithley2450
+from coldframe.drivers.sharksem import SharkSem
 from coldframe.errors import (
     ConfigurationError,
     Disconnected,
     Interlocked,
     NotReady,
+    NotSafe,
     TooLate,
     UnknownName,
 )
 from coldframe.messages import Command, Relay, Safe, header_of
+from coldframe.simulators.keithley2450 import Keithley2450Simulator
+from coldframe.simulators.sharksem import SharkSemSimulator
 from tests.cable import Cable
 from tests.spine import Eye, Guard, Lamp, LampSimulator, Spine, wait
 
@@ -310,6 +315,48 @@ def test_a_defect_in_a_driver_ends_its_host_with_the_outputs_safe(table: Table) 
         lab.call("lamp.stumble")
     wait(lambda: table.spine.failures)
     assert not table.lamp.on
+
+
+def test_off_means_open_before_anybody_has_used_the_source(spine: Spine, bench: Any) -> None:
+    source, address = bench.serve(Keithley2450Simulator)
+    source.writes.clear()
+    assert source.off_state == {"VOLT": "NORM", "CURR": "NORM"}  # off is 0 V across the cell
+    spine.host("bias", Keithley2450, address)
+    wait(lambda: source.off_state == {"VOLT": "HIMP", "CURR": "HIMP"})
+
+
+def test_an_instrument_that_cannot_be_prepared_is_there_and_says_so(
+    spine: Spine, bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(lamp: Lamp) -> None:
+        raise NotSafe(f"{lamp.name}: the switch does not read back")
+
+    monkeypatch.setattr(Lamp, "prepare", refuse)
+    _, address = bench.serve(LampSimulator)
+    spine.host("lamp", Lamp, address)
+    with Lab(spine.address, timeout=3) as lab:
+        wait(lambda: "lamp.lit" in lab.snapshot()["readings"])
+        said = [each for each in lab.snapshot("lamp")["events"] if each["kind"] == "not prepared"]
+    assert [each["text"] for each in said] == ["lamp: the switch does not read back"]
+
+
+def test_the_guard_hears_an_ion_current_that_is_read_on_demand(spine: Spine, bench: Any) -> None:
+    _, address = bench.serve(SharkSemSimulator)
+    spine.host("ion", SharkSem, address)
+    guard = spine.guard
+    assert guard is not None
+
+    def heard(name: str) -> list[Any]:
+        return [json.loads(m[1])["value"] for m in guard.readings if m[0] == name.encode()]
+
+    wait(lambda: heard("reading ion.beam_on "))
+    assert not heard("reading ion.current ")
+    get = Command(id="1", do="get", name="ion.current", args={"fresh": True})
+    guard.send("ion", Relay(command=get))
+    wait(lambda: heard("reading ion.current "))
+    choose = Command(id="2", do="set", name="ion.preset", value="30 kV; 3 nA")
+    guard.send("ion", Relay(command=choose))
+    wait(lambda: heard("reading ion.preset ")[-1] == "30 kV; 3 nA")
 
 
 def test_a_host_that_never_finds_its_instrument_says_so_and_goes_on(spine: Spine) -> None:

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from coldframe.client import Lab
-from coldframe.daemon.rules import GuardSettings, Rule
+from coldframe.daemon.rules import DoseSettings, GuardSettings, Rule
 from coldframe.drivers.lakeshore import Lakeshore
-from coldframe.errors import Disconnected, Interlocked, NotReady, TooLate, UnknownName
+from coldframe.errors import Disconnected, Interlocked, NotReady, ReadOnly, TooLate, UnknownName
 from coldframe.simulators.lakeshore import LakeshoreSimulator
 from tests.cable import Cable
 from tests.spine import Lamp, LampSimulator, Spine, wait
@@ -38,6 +38,7 @@ RULES = GuardSettings(
     specimen="none",
     devices={"lamp": "lamp", "stage": "lakeshore336"},
     rules=(BRIGHT,),
+    dose=DoseSettings(column="lamp", output="light"),
 )
 
 
@@ -104,6 +105,23 @@ def test_a_limit_exceeded_makes_the_lamp_dark_and_it_takes_three_commands_to_shi
     wait(table.armed)
     assert not table.lamp.on  # none of the three turned anything on
     table.shine()
+
+
+def test_what_the_guard_works_out_of_a_device_is_watched_like_its_own_readings(
+    table: Table,
+) -> None:
+    lab = table.lab
+    with lab.watch("lamp.lit", "lamp.dose_rate", timeout=3) as watching:
+        names = {next(watching).name for _ in range(20)}
+    assert names == {"lamp.lit", "lamp.dose_rate"}
+    assert lab.describe("lamp.dose_rate")["unit"] == lab.unit("lamp.dose_rate") == "e/Å^2/s"
+    assert lab.lamp.dose.info.unit == "e/Å^2"
+    assert {"dose", "dose_rate", "level", "turn_on"} <= set(dir(lab.lamp))
+    assert "il_90" in dir(lab.guard) and "lamp.dose" not in dir(lab.guard)
+    with pytest.raises(NotReady, match=r"lamp\.dose_rate is not known now"):
+        lab.lamp.dose_rate.get()  # no column's read-backs come from a lamp
+    with pytest.raises(ReadOnly, match=r"lamp\.dose_rate can be read, not set"):
+        lab.lamp.dose_rate.set(1.0)
 
 
 def test_a_guard_that_dies_leaves_no_output_on(table: Table) -> None:

@@ -15,7 +15,7 @@ import zmq
 from coldframe.clock import ManualClock
 from coldframe.daemon.lanes import dealer
 from coldframe.daemon.switchboard import REMEMBERED, Expected, Switchboard
-from coldframe.errors import Busy
+from coldframe.errors import Busy, NotReady, ReadOnly
 from coldframe.messages import (
     Answer,
     Command,
@@ -367,6 +367,29 @@ def test_answers_are_remembered_for_10_000_ids_and_no_more() -> None:
         board.answered((b"c",), Reply(id=str(number), value=number))
     assert board.seen((b"c",), "4") is False
     assert board.seen((b"c",), "5") == Reply(id="5", value=5)
+
+
+def test_what_the_guard_works_out_is_known_by_its_own_name() -> None:
+    clock = ManualClock()
+    board = Switchboard(
+        {"guard": Expected("guard"), "lamp": Expected("lamp", "Lamp")}, clock.mono_ns
+    )
+    board.register("lamp", _info())
+    rate = ParameterInfo(name="lamp.dose_rate", kind="float", unit="e/Å^2/s", poll=0.1)
+    guard = _info(device="guard", model="guard", role="guard", parameters=[rate], boot="g")
+    assert board.register("guard", guard) is None
+    assert board.describe("lamp.dose_rate")["unit"] == "e/Å^2/s"
+    assert "lamp.dose_rate" in board.names()
+    assert "guard.lamp.dose_rate" not in board.names()
+    get = Command(id="1", do="get", name="lamp.dose_rate")
+    with pytest.raises(NotReady, match="not been said yet"):
+        board.latest(get)
+    assert board.snapshot("lamp.dose_rate")["readings"] == {}
+    stamps = {"name": "lamp.dose_rate", "seq": 0, "t_ns": "1", "mono_ns": "1"}
+    board.note(Reading(**stamps, unit="e/Å^2/s", value=3.0))
+    assert board.latest(get) == 3.0
+    with pytest.raises(ReadOnly, match=r"lamp\.dose_rate can be read, not set"):
+        board.check(Command(id="2", do="set", name="lamp.dose_rate", value=1.0))
 
 
 def test_more_than_a_thousand_commands_under_way_are_refused() -> None:

@@ -228,6 +228,20 @@ def test_each_step_is_held_to_its_ion_current(fib: Bench) -> None:
     assert any("3 nA" in text for kind, text, _ in fib.judge.out.events if kind == "tripped")
 
 
+def test_an_ion_current_measured_at_another_preset_says_nothing(fib: Bench) -> None:
+    mill = {"ion__beam_on": (False, ""), "ion__preset": ("30 kV; 3 nA", "")}
+    fib.run(0.3, **mill, ion__current=(3e-9, "A"))
+    fib.arm()
+    fib.ask("call", "guard.set_step", step="image")
+    with pytest.raises(Interlocked, match="ion current 3 nA"):
+        fib.ask("call", "ion.turn_on")
+    fib.run(0.2, **mill | {"ion__preset": ("30 kV; 10 pA", "")})
+    fib.ask("call", "ion.turn_on")
+    fib.run(0.1, ion__current=(0.2e-9, "A"))  # measured now: more than the preset is known for
+    with pytest.raises(Interlocked, match="ion current 200 pA"):
+        fib.ask("call", "ion.turn_on")
+
+
 def test_an_ion_current_nobody_knows_trips_while_the_beam_is_on(fib: Bench) -> None:
     off = {"ion__beam_on": (False, ""), "ion__preset": ("30 kV; 10 pA", "")}
     fib.run(0.3, **off)

@@ -19,7 +19,7 @@ import zmq
 from coldframe.daemon.lanes import inner_router
 from coldframe.daemon.lasthand import LastHand, Port
 from coldframe.drivers.remcon32 import RemCon32
-from coldframe.messages import Message, Secured, Takeover, Watch, Watching, control, new_id
+from coldframe.messages import Left, Message, Secured, Takeover, Watch, Watching, control, new_id
 from coldframe.simulators.remcon32 import RemCon32Simulator
 
 ROOT = Path(__file__).parents[2]
@@ -205,6 +205,23 @@ def test_a_host_that_died_before_it_was_watched_is_taken_over(
     host.process.wait(5)
     guarded.watch("sem", host.process.pid)
     blanked_after(column[0], time.monotonic())
+    assert guarded.wait(lambda: guarded.secured and guarded.secured[0].verified)
+
+
+def test_the_end_of_a_host_that_left_in_good_order_asks_for_nothing(
+    guarded: Guarded, host: Host, column: tuple[RemCon32Simulator, str]
+) -> None:
+    boot = guarded.watch("sem", host.process.pid)
+    assert guarded.wait(lambda: guarded.boots == [boot])
+    guarded.tell(Left(device="sem", boot=new_id()))  # of another boot: nothing
+    guarded.tell(Left(device="sem", boot=boot))
+    guarded.tell(Watch(device="sem", pid=host.process.pid, boot=boot))
+    guarded.hear(0.6)
+    host.process.kill()
+    host.process.wait(5)
+    guarded.hear(0.6)
+    assert not guarded.secured and not column[0].world.beam.blanked
+    guarded.tell(Takeover(device="sem", boot=boot, why="abort"))  # now it matters
     assert guarded.wait(lambda: guarded.secured and guarded.secured[0].verified)
 
 
