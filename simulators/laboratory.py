@@ -90,7 +90,7 @@ class Laboratory:
             case {"do": "fault", "device": str(device), "name": str(name), "value": value}:
                 self._fault(self.instruments[device], name, value)
             case {"do": "step", "seconds": int() | float() as seconds}:
-                self.pump.step(seconds)
+                self.pump.skip(seconds)
             case _:
                 raise BadRequest(f"the truth port does not know {request!r}")
         return None

@@ -190,9 +190,13 @@ class RunningLab:
     def arm(self, *outputs: str) -> None:
         """What a person does first: acknowledge, arm the rules, enable outputs."""
         with self.client() as lab:
-            for rule in self.tripped():
-                lab.ack(rule)
-            wait_for(lambda: lab.reset() is not None, 15, "a reset is accepted")
+
+            def armed() -> bool:
+                for rule in self.tripped():
+                    lab.ack(rule)
+                return lab.reset() is not None
+
+            wait_for(armed, 15, "a reset is accepted")
             for name in outputs:
                 wait_for(lambda name=name: lab.enable(name), 10, f"{name} is enabled")
 
@@ -202,6 +206,23 @@ class RunningLab:
         with self.client() as lab:
             wait_for(lambda: lab.call("beam.unblank") is None, 10, "the beam may be unblanked")
         wait_for(lambda: not self.truth()["blanked"], 5, "the beam is on, as the world sees it")
+
+    def calibrate(self) -> None:
+        """Spots 6 (1 e⁻/Å²/s), 4 (10) and 3 (32), as the Faraday cup would measure them."""
+        with self.client() as lab:
+            optics = {name: lab.get(f"beam.{name}") for name in ("high_voltage", "magnification")}
+            for spot, current in ((6, 12.58e-12), (4, 125.8e-12), (3, 397.8e-12)):
+                lab.call(
+                    "guard.calibrate_dose", spot=spot, current=current, diameter=1e-6, **optics
+                )
+
+    def turn_spot(self, spot: int) -> None:
+        """Somebody turns the knob at the microscope, past all of us; PyJEM counts from 0."""
+        host, port = self.plan.addresses["beam"].removeprefix("tcp://").split(":")
+        request = {"id": 1, "call": "EOS3.SelectSpotSize", "args": [spot - 1]}
+        with socket.create_connection((host, int(port)), 5) as wire:
+            wire.sendall(json.dumps(request).encode() + b"\n")
+            assert "error" not in json.loads(wire.recv(1000))
 
     # what can be seen ----------------------------------------------------------------------
 
