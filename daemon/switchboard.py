@@ -48,6 +48,7 @@ class Pending(NamedTuple):
     to: str  # the inner peer that will answer
     asker: Asker
     until_ns: int
+    boot: str  # of the host it is meant for; "" when it is for no device
 
 
 class Latest(NamedTuple):
@@ -193,7 +194,7 @@ class Switchboard:
         inner = f"{self._boot}-{self._count}"
         wait = PATIENCE if command.deadline_ms is None else command.deadline_ms / 1000 + MARGIN
         until = self._mono() + round(wait * NS)
-        self._pending[inner] = Pending(command, to, asker, until)
+        self._pending[inner] = Pending(command, to, asker, until, self._boot_of(command))
         self._under_way[(asker, command.id)] = inner
         return command.model_copy(update={"id": inner})
 
@@ -215,10 +216,28 @@ class Switchboard:
             self._answered.popitem(last=False)
 
     def overdue(self) -> list[Reply]:
-        """`TooLate` for each command whose answer has not come in time."""
-        now = self._mono()
-        late = [(inner, each) for inner, each in self._pending.items() if each.until_ns < now]
-        return [failure(inner, _too_late(each)) for inner, each in late]
+        """`TooLate` for each command whose answer has not come in time, or will not come, because
+        the host that had it is gone and another is in its place."""
+        now, pending = self._mono(), list(self._pending.items())
+        late = [failure(inner, _too_late(each)) for inner, each in pending if each.until_ns < now]
+        lost = [
+            failure(inner, _died(each))
+            for inner, each in pending
+            if each.until_ns >= now and each.boot != self._boot_of(each.command)
+        ]
+        return late + lost
+
+    def _boot_of(self, command: Command) -> str:
+        info = self.devices.get(command.name.partition(".")[0])
+        return "" if info is None else info.boot
+
+
+def _died(pending: Pending) -> TooLate:
+    command = pending.command
+    return TooLate(
+        f"{command.do} {command.name}: the host that had it is gone, a new one is in its place. It "
+        "is not run again, but it may have begun: read back before you ask again"
+    )
 
 
 def _too_late(pending: Pending) -> TooLate:

@@ -197,6 +197,20 @@ def test_no_answer_in_time_is_too_late_and_a_later_one_is_dropped(
     assert client.ask(id="2", do="describe", name="lamp.lit")["id"] == "2"
 
 
+def test_what_a_host_had_when_it_died_is_answered_as_soon_as_there_is_a_new_one(
+    client: Client, spine: Spine, lone: Host
+) -> None:
+    client.socket.send(b'{"v":1,"id":"1","do":"get","name":"lamp.level"}')
+    lone.take()
+    new = Host(spine, boot="another")
+
+    lost = json.loads(client.socket.recv())["error"]
+
+    assert lost["class"] == "TooLate"
+    assert "the host that had it is gone" in lost["text"]
+    new.socket.close()
+
+
 def test_a_host_that_is_not_there_is_not_ready(client: Client, spine: Spine) -> None:
     assert client.ask(id="1", do="get", name="ghost.level")["error"]["class"] == "NotReady"
     host = Host(spine)

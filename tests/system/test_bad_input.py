@@ -29,7 +29,7 @@ def lab() -> Iterator[RunningLab]:
 
 @pytest.fixture
 def client(lab: RunningLab) -> Iterator[Lab]:
-    with lab.client() as made:
+    with lab.client(timeout=30) as made:
         yield made
 
 
@@ -212,7 +212,7 @@ def test_a_bad_reply_is_null_and_never_a_wrong_value(
         while heard[-1].value is None:
             heard.append(next(readings))
 
-    assert "stage" in str(refused.value), lab.tail(40)
+    assert "stage" in str(refused.value)
     truth = lab.truth()["temperature"]
     for reading in heard:
         assert reading.value == pytest.approx(truth, abs=0.5) if reading.value else True
