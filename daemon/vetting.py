@@ -114,12 +114,15 @@ def as_number(value: Scalar) -> float | None:
     """A reading's value where a rule needs a number."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:  # an integer of hundreds of digits
+        return None
 
 
 def as_sample(fact: Fact) -> Sample:
     """What the engine is given."""
     number = as_number(fact.value)
     good = fact.good and number is not None
-    words = fact.words or ("" if good else f"{fact.value!r} is not a number")
+    words = fact.words or ("" if good else f"{fact.value!r:.80} is not a number")
     return Sample(number, fact.received_ns, fact.steady_ns, good, words)
