@@ -35,9 +35,14 @@ class Facts:
     """The last reading of every signal, vetted, and what commands have set since."""
 
     def __init__(self, units: Mapping[str, str], simulated: bool):
-        self._units, self._simulated = units, simulated
+        self._rules, self._simulated = units, simulated
+        self._units = dict(units)
         self._known: dict[str, Fact] = {}
         self._sent: dict[str, float] = {}  # set through the guard, not read back yet
+
+    def declare(self, units: Mapping[str, str]) -> None:
+        """What a device says of its own; where a rule watches, the rule's unit is the one."""
+        self._units |= {**units, **self._rules}
 
     def forget(self, device: str) -> None:
         """The device has a new host: numbers and stamps begin again."""

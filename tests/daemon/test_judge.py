@@ -17,6 +17,7 @@ from coldframe.daemon.rules import Check, DoseSettings, GuardSettings, IonStepSe
 from coldframe.daemon.vetting import as_number
 from coldframe.errors import BadRequest, Interlocked, StorageError
 from coldframe.messages import (
+    Ask,
     Command,
     CommandInfo,
     DeviceInfo,
@@ -200,6 +201,27 @@ def test_without_a_journal_nothing_hazardous_is_passed_on(column: Bench) -> None
         os.close(real)
     column.ask("call", "beam.unblank")
     assert not read(column.folder / "journal").broken
+
+
+def test_a_host_cannot_grow_an_output_that_nobody_enabled(column: Bench) -> None:
+    column.beam(0.3, blanked=True)
+    column.arm()
+    grown = info("beam").model_copy(
+        update={"outputs": [OutputInfo(name="laser", safe_state="off", seconds=0.1)]}
+    )
+    assert "do not change" in (column.judge.register("beam", grown) or "")
+    grant = column.judge.ask(Ask(device="beam", boot="b", n=1, outputs=["beam", "laser"]))
+    assert grant is not None and grant.granted == ["beam"]
+
+
+def test_a_reading_in_another_unit_than_declared_is_bad(fib: Bench) -> None:
+    declared = info("ion", "another").model_copy(
+        update={"parameters": [ParameterInfo(name="current", kind="float", unit="A")]}
+    )
+    assert fib.judge.register("ion", declared) is None
+    fib.say("ion.current", 1.0, "nA")
+    fact = fib.judge.facts.last("ion.current")
+    assert fact is not None and not fact.good and fact.words == "in nA, not A"
 
 
 HUGE = 10**400
