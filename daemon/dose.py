@@ -20,6 +20,7 @@ from coldframe.units import dose_rate
 KV_TOLERANCE = 0.005  # a high tension that reads 199.8 kV is 200 kV
 MAG_TOLERANCE = 1.001
 DAY_NS = 86_400 * NS
+LEAST, MOST = 1e-9, 1e9  # e⁻/Å²/s: what is beyond was typed wrong
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,11 @@ class DoseMeter:
         if not positive or not (math.isfinite(entry.sigma) and entry.sigma >= 0):
             raise BadRequest(
                 "a calibration needs high voltage, magnification, current and diameter above 0"
+            )
+        if not (entry.diameter > 1e-12 and LEAST <= entry.rate <= entry.upper <= MOST):
+            raise BadRequest(
+                f"{entry.current:g} A in a disc of {entry.diameter:g} m is no dose rate of a "
+                f"microscope ({LEAST:g} to {MOST:g} e⁻/Å²/s)"
             )
         self.table = [old for old in self.table if _setting(old) != _setting(entry)] + [entry]
 

@@ -191,7 +191,7 @@ class Guard:
             return
         if len(message) != 1:
             raise BadRequest(f"{peer} sent {len(message)} frames")
-        heard = control(message[0], Ask, Register, Secured, Relay, Watching)
+        heard = control(message[0], Ask, Register, Secured, Watching)
         if isinstance(heard, Ask) and heard.device == peer:
             if (grant := self.judge.ask(heard)) is not None:
                 self._tell(peer, grant)
@@ -209,8 +209,6 @@ class Guard:
             for host in self.judge.hosts.values():
                 if host.info.boot not in heard.boots:
                     self._watch(host)
-        elif isinstance(heard, Relay):
-            self._obey(heard.command, None)
 
     def _hear_stream(self, peer: str, message: list[bytes]) -> None:
         if stream_kind(message[0]) != "reading":
@@ -223,7 +221,7 @@ class Guard:
 
     def _hear_lane(self, socket: zmq.Socket[bytes], data: bytes) -> None:
         heard = control(data, Relay, Registered, SessionMark)
-        if isinstance(heard, Relay):
+        if isinstance(heard, Relay) and socket is self._hub:
             self._obey(heard.command, None)
         elif isinstance(heard, SessionMark):
             self._voice.mark(heard)

@@ -195,8 +195,8 @@ class Hub:
             self._finish(failure(inner.id, error))
         return _LATER
 
-    def _finish(self, reply: Reply) -> None:
-        if (found := self.board.finish(reply)) is not None:
+    def _finish(self, reply: Reply, peer: str | None = None) -> None:
+        if (found := self.board.finish(reply, peer)) is not None:
             self._reply(*found)
 
     def _reply(self, asker: Asker, reply: Reply) -> None:
@@ -239,7 +239,7 @@ class Hub:
     def _control(self, peer: str, data: bytes) -> None:
         message = control(data, Register, Answer)
         if isinstance(message, Answer):
-            self._finish(message.reply)
+            self._finish(message.reply, peer)
         elif isinstance(message, Register):
             info = message.info
             known = self.board.devices.get(info.device)

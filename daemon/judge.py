@@ -96,10 +96,13 @@ class Judge:
             return f"{info.device}: the configuration has {wanted}, the host has {info.model}"
         now, before = self.clock.mono_ns(), self.hosts.get(info.device)
         if before is not None and before.info.boot == info.boot:
+            if before.info.outputs != info.outputs:
+                return f"{info.device}: the outputs of a host do not change while it lives"
             before.info = info
             return None
         host = self.hosts[info.device] = Host(info)
         self.facts.forget(info.device)
+        self.facts.declare({name: each.unit for name, each in info.named().items()})
         self.engine.add_outputs(host.outputs)
         if before is not None and host.outputs:
             why = f"{info.device} has a new host"

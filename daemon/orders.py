@@ -32,12 +32,7 @@ class Order(NamedTuple):
     verdict: Verdict
     since_ns: int
     until_ns: int | None
-
-    @property
-    def needs(self) -> frozenset[str]:
-        """The outputs that must be permitted."""
-        hazardous = self.verdict.hazard == "hazardous" and self.verdict.output is not None
-        return frozenset([self.verdict.output or ""] if hazardous else [])
+    needs: frozenset[str]  # the outputs that must be permitted
 
 
 class Orders:
@@ -80,11 +75,19 @@ class Orders:
         if command.deadline_ms is not None:
             until = self._drained_ns + command.deadline_ms * NS // 1000
         queue = self._urgent if verdict.hazard == "safe" else self._waiting
-        order = Order(command, verdict, self._mono(), until)
+        order = Order(command, verdict, self._mono(), until, self._needs(verdict))
         queue.append(order)
         if not order.needs <= self._permits.granted():
             self._permits.hurry()
         return []
+
+    def _needs(self, verdict: Verdict) -> frozenset[str]:
+        """A hazardous order that names no output may be about any of them."""
+        if verdict.hazard != "hazardous":
+            return frozenset()
+        if verdict.output is not None:
+            return frozenset([verdict.output])
+        return frozenset(output.name for output in self.info.outputs)
 
     @property
     def held(self) -> bool:
@@ -126,8 +129,9 @@ class Orders:
         if not instrument.up and not (verdict.hazard == "safe" and instrument.connect()):
             raise Disconnected(f"{self.info.device}: no link to the instrument; trying again")
         if not order.needs <= self._permits.granted():
+            outputs = ", ".join(sorted(order.needs))
             raise Interlocked(
-                f"{command.name}: no permit for output {verdict.output!r}: the guard does not "
+                f"{command.name}: no permit for output {outputs!r}: the guard does not "
                 "grant it now; look at its rules with `status`"
             )
         member = command.name.partition(".")[2]

@@ -244,10 +244,10 @@ class Petitions:
         kelvin = as_number(judge.facts.fresh(cell.temperature, cell.temperature_max_age_s, now))
         if kelvin is None or kelvin <= 0:
             return f"{cell.temperature} is not known; allowed with fresh good values of it"
-        given = [command.args.get(key) for key in ("current", "current_limit")]
+        given = [_number(command.args.get(key)) for key in ("current", "current_limit")]
         if command.do == "set" and command.name == cell.current:
-            given.append(command.value)
-        amperes = [abs(x) for x in given if isinstance(x, int | float)]
+            given.append(_number(command.value))
+        amperes = [abs(x) for x in given if x is not None]
         current = max(amperes, default=judge.facts.largest(cell.current))
         if current is None:
             return f"{cell.current} is not known; allowed once it is read or set"
@@ -270,10 +270,11 @@ class Petitions:
     def _pass_on(self, command: Command, outputs: list[str]) -> None:
         """What the guard must know of a command that is on its way."""
         judge, now = self.judge, self.judge.clock.mono_ns()
-        if command.do == "set" and isinstance(command.value, int | float):
-            judge.facts.sent(command.name, float(command.value))
-            if judge.meter is not None and command.name.startswith(judge.meter.settings.column):
-                judge.meter.changing(command.name.partition(".")[2], float(command.value), now)
+        if command.do == "set" and (value := _number(command.value)) is not None:
+            device, _, member = command.name.partition(".")
+            judge.facts.sent(command.name, value)
+            if judge.meter is not None and device == judge.meter.settings.column:
+                judge.meter.changing(member, value, now)
         meter, contact = judge.meter, judge.settings.contact
         beam = f"{meter.settings.column}.{meter.settings.output}" if meter is not None else ""
         if meter is not None and command.do == "call" and beam in outputs:

@@ -15,7 +15,7 @@ from coldframe.errors import BadRequest, UnknownName
 from coldframe.units import show
 
 BOLTZMANN = 8.617333262e-5  # eV/K, CODATA 2018
-LARGEST = 1e300  # V: what stands for "more than can be said"
+LARGEST = 1e300  # what stands for "more than can be said"
 
 
 @dataclass(frozen=True)
@@ -171,4 +171,4 @@ class IonStep:
         """The current as a fraction of what the step allows: at 1 the rule trips."""
         if current is None or self.limit is None:
             return None
-        return abs(current) / self.limit
+        return min(LARGEST, abs(current) / self.limit)

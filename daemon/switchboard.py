@@ -198,11 +198,17 @@ class Switchboard:
         self._under_way[(asker, command.id)] = inner
         return command.model_copy(update={"id": inner})
 
-    def finish(self, reply: Reply) -> tuple[Asker, Reply] | None:
-        """Whose answer this is, under the id they gave it; None when nobody waits any more."""
-        pending = self._pending.pop(reply.id, None)
+    def finish(self, reply: Reply, peer: str | None = None) -> tuple[Asker, Reply] | None:
+        """Whose answer this is, under the id they gave it; None when nobody waits any more.
+
+        Who was asked may answer, or the device the guard has passed it on to; nobody else.
+        """
+        pending = self._pending.get(reply.id)
         if pending is None:
             return None
+        if peer not in (None, pending.to, pending.command.name.partition(".")[0]):
+            raise BadRequest(f"{peer} answers what {pending.to} was asked")
+        del self._pending[reply.id]
         asker = pending.asker
         self._under_way.pop((asker, pending.command.id), None)
         own = reply.model_copy(update={"id": pending.command.id})

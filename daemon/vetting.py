@@ -35,9 +35,14 @@ class Facts:
     """The last reading of every signal, vetted, and what commands have set since."""
 
     def __init__(self, units: Mapping[str, str], simulated: bool):
-        self._units, self._simulated = units, simulated
+        self._rules, self._simulated = units, simulated
+        self._units = dict(units)
         self._known: dict[str, Fact] = {}
         self._sent: dict[str, float] = {}  # set through the guard, not read back yet
+
+    def declare(self, units: Mapping[str, str]) -> None:
+        """What a device says of its own; where a rule watches, the rule's unit is the one."""
+        self._units |= {**units, **self._rules}
 
     def forget(self, device: str) -> None:
         """The device has a new host: numbers and stamps begin again."""
@@ -114,12 +119,15 @@ def as_number(value: Scalar) -> float | None:
     """A reading's value where a rule needs a number."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:  # an integer of hundreds of digits
+        return None
 
 
 def as_sample(fact: Fact) -> Sample:
     """What the engine is given."""
     number = as_number(fact.value)
     good = fact.good and number is not None
-    words = fact.words or ("" if good else f"{fact.value!r} is not a number")
+    words = fact.words or ("" if good else f"{fact.value!r:.80} is not a number")
     return Sample(number, fact.received_ns, fact.steady_ns, good, words)

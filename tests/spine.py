@@ -136,6 +136,11 @@ class Lamp(Driver):
         """Dark."""
         self.tell("OFF")
 
+    @command()
+    def surge(self) -> None:
+        """Dangerous, and nobody has said to which output."""
+        self.tell("LEVEL 10")
+
     @command("neutral")
     def nap(self, seconds: float, note: str = "") -> dict[str, Any]:
         """Be busy for a while."""

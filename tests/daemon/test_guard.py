@@ -163,6 +163,7 @@ class FakeHost:
         self.permits = Permits(device, self.boot, outputs, time.monotonic_ns)
         self.values: dict[str, tuple[Any, str]] = {}
         self.says: list[bytes] = []
+        self.orders: list[bytes] = []
         self.safes: list[Safe] = []
         self.safe_ns: list[int] = []
         self.relays: list[Command] = []
@@ -186,6 +187,8 @@ class FakeHost:
                     self.socket.send_multipart(
                         self.stamps.reading(f"{self.device}.{name}", value, unit)
                     )
+            while self.orders:
+                self.socket.send(self.orders.pop(0))
             while self.says:
                 self.socket.send_multipart([self.says.pop(0), b"{"])
             if self.socket.poll(5):
@@ -387,6 +390,18 @@ def test_nothing_is_granted_before_a_reset_and_after_it_what_is_healthy(lab: Lab
 
     _, beam, bias = lab.cold()
     until(lambda: granted(bias) and granted(beam))
+
+
+def test_a_host_cannot_give_the_guard_orders(lab: Laboratory) -> None:
+    _, beam, bias = lab.cold()
+    lab.ask("abort")
+    until(lambda: not granted(beam))
+    for do in ("reset", "enable"):
+        relay = Relay(command=Command(id="1", do=do, name="beam"))  # type: ignore[arg-type]
+        bias.orders.append(relay.encode())
+    time.sleep(0.3)
+    assert not granted(beam)
+    assert "disabled" in lab.refusal("call", "beam.unblank")
 
 
 def test_a_permit_lapses_when_the_guard_is_gone(lab: Laboratory) -> None:

@@ -100,6 +100,15 @@ def test_a_hazardous_command_needs_a_permit_and_the_guards_own_way(table: Table)
     assert table.lamp.writes.count("ON") == 1
 
 
+def test_an_order_that_names_no_output_needs_them_all(table: Table) -> None:
+    table.lab.lamp.surge()
+    table.guard.answers = False
+    time.sleep(0.6)
+    with pytest.raises(Interlocked, match="no permit for output 'light'"):
+        table.lab.lamp.surge()
+    assert table.lamp.writes.count("LEVEL 10") == 1
+
+
 def test_a_permit_that_lapses_makes_the_output_safe_and_says_so(table: Table) -> None:
     table.lab.lamp.turn_on()
     wait(lambda: table.lamp.on)

@@ -15,7 +15,7 @@ import zmq
 from coldframe.clock import ManualClock
 from coldframe.daemon.lanes import dealer
 from coldframe.daemon.switchboard import REMEMBERED, Expected, Switchboard
-from coldframe.errors import Busy, NotReady, ReadOnly
+from coldframe.errors import BadRequest, Busy, NotReady, ReadOnly
 from coldframe.messages import (
     Answer,
     Command,
@@ -381,6 +381,17 @@ def test_answers_are_remembered_for_10_000_ids_and_no_more() -> None:
         board.answered((b"c",), Reply(id=str(number), value=number))
     assert board.seen((b"c",), "4") is False
     assert board.seen((b"c",), "5") == Reply(id="5", value=5)
+
+
+def test_nobody_answers_for_another() -> None:
+    clock = ManualClock()
+    board = Switchboard({}, clock.mono_ns)
+    unblank = Command(id="1", do="call", name="beam.unblank")
+    inner = board.begin((b"c",), unblank, "guard")
+    with pytest.raises(BadRequest, match="stage answers what guard was asked"):
+        board.finish(Reply(id=inner.id), "stage")
+    assert board.finish(Reply(id=inner.id), "beam") == ((b"c",), Reply(id="1"))
+    assert board.finish(Reply(id=inner.id), "beam") is None  # told again: nobody waits
 
 
 def test_what_the_guard_works_out_is_known_by_its_own_name() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ from coldframe.daemon.journal import Journal, read
 from coldframe.daemon.judge import Judge
 from coldframe.daemon.petitions import Petitions
 from coldframe.daemon.rules import Check, DoseSettings, GuardSettings, IonStepSettings, Rule
-from coldframe.errors import Interlocked, StorageError
+from coldframe.daemon.vetting import as_number
+from coldframe.errors import BadRequest, Interlocked, StorageError
 from coldframe.messages import (
+    Ask,
     Command,
     CommandInfo,
     DeviceInfo,
@@ -200,6 +203,51 @@ def test_without_a_journal_nothing_hazardous_is_passed_on(column: Bench) -> None
     assert not read(column.folder / "journal").broken
 
 
+def test_a_host_cannot_grow_an_output_that_nobody_enabled(column: Bench) -> None:
+    column.beam(0.3, blanked=True)
+    column.arm()
+    grown = info("beam").model_copy(
+        update={"outputs": [OutputInfo(name="laser", safe_state="off", seconds=0.1)]}
+    )
+    assert "do not change" in (column.judge.register("beam", grown) or "")
+    grant = column.judge.ask(Ask(device="beam", boot="b", n=1, outputs=["beam", "laser"]))
+    assert grant is not None and grant.granted == ["beam"]
+
+
+def test_a_reading_in_another_unit_than_declared_is_bad(fib: Bench) -> None:
+    declared = info("ion", "another").model_copy(
+        update={"parameters": [ParameterInfo(name="current", kind="float", unit="A")]}
+    )
+    assert fib.judge.register("ion", declared) is None
+    fib.say("ion.current", 1.0, "nA")
+    fact = fib.judge.facts.last("ion.current")
+    assert fact is not None and not fact.good and fact.words == "in nA, not A"
+
+
+HUGE = 10**400
+
+
+def test_a_number_no_float_can_hold_is_no_number(column: Bench) -> None:
+    column.beam(0.3, blanked=False)
+    column.say("beam.magnification", HUGE)
+    column.say("beam.dose", HUGE)  # a rule watches this one
+    column.judge.tick()
+    known = column.judge.facts.last("beam.magnification")
+    assert known is not None and as_number(known.value) is None
+
+
+@pytest.mark.parametrize(
+    ("current", "diameter"), [(1e-10, 1e-200), (1e308, 1e-6), (1e-10, 1e300), (1e-30, 1e-6)]
+)
+def test_what_cannot_be_a_dose_rate_is_no_calibration(
+    column: Bench, current: float, diameter: float
+) -> None:
+    numbers = {"high_voltage": 200.0, "spot": 3, "magnification": 5e4}
+    with pytest.raises(BadRequest):
+        column.ask("call", "guard.calibrate_dose", current=current, diameter=diameter, **numbers)
+    assert column.judge.meter is not None and column.judge.meter.table == []
+
+
 @pytest.fixture
 def fib(tmp_path: Path) -> Any:
     made = Bench(tmp_path, STEP, checks=(ION,), ion=IonStepSettings(presets=PRESETS))
@@ -240,6 +288,13 @@ def test_an_ion_current_measured_at_another_preset_says_nothing(fib: Bench) -> N
     fib.run(0.1, ion__current=(0.2e-9, "A"))  # measured now: more than the preset is known for
     with pytest.raises(Interlocked, match="ion current 200 pA"):
         fib.ask("call", "ion.turn_on")
+
+
+def test_the_largest_ion_current_there_can_be_is_told_as_a_number(fib: Bench) -> None:
+    fib.run(0.3, ion__beam_on=(True, ""), ion__preset=("30 kV; 10 pA", ""))
+    fib.ask("call", "guard.set_step", step="image")
+    fib.run(0.1, ion__current=(1e308, "A"))
+    assert math.isfinite(fib.ask("snapshot")["ion.step_excess"])
 
 
 def test_an_ion_current_nobody_knows_trips_while_the_beam_is_on(fib: Bench) -> None:
