@@ -81,7 +81,8 @@ def operando_biasing(
 ) -> Result:
     """Bias the touched particle until its outline stops growing; ends at open circuit.
 
-    Returns A/A0 with its standard uncertainty, the time to the plateau and the frames used.
+    Returns A/A0 with its standard uncertainty, the time to the plateau and the frames used. Raises
+    `NotReady` when the bias went off meanwhile: what then stops growing is no plateau.
     """
     views = _views(lab, camera)
     before = [next(views) for _ in range(8)]
@@ -95,6 +96,12 @@ def operando_biasing(
         for view in views:
             seen.append(view)
             elapsed = view.t - start
+            if lab.get(f"{bias}.output", fresh=True) is not True:
+                raise NotReady(
+                    f"{bias}.output went off within {elapsed:.0f} s, at A/A0 "
+                    f"{view.area / first:.3f}: no plateau was measured. Look at what "
+                    "tripped, and begin with a new particle"
+                )
             report(min(elapsed / limit_s, 1.0), f"A/A0 {view.area / first:.3f}, {elapsed:.0f} s")
             if elapsed > limit_s or (elapsed > least_s and _still(seen, first)):
                 break

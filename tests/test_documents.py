@@ -106,14 +106,3 @@ def test_the_readme_says_what_it_is_not() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
 
     assert "no personnel-safety function" in readme
-
-
-def test_the_python_of_the_readme_is_python_that_uses_names_the_client_has() -> None:
-    from coldframe.client import Lab
-
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    (script,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
-
-    compile(script, "README.md", "exec")
-    for name in re.findall(r"\blab\.(\w+)\(", script):
-        assert hasattr(Lab, name), name

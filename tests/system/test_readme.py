@@ -1,0 +1,50 @@
+"""The script of the README, against the laboratory it names."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from coldframe.daemon.session_reader import info, verify
+from tests.system.running import ROOT, RunningLab
+
+
+@pytest.fixture
+def script() -> str:
+    (found,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    return str(found)
+
+
+def test_the_script_cools_the_simulated_stage_records_it_and_ends(
+    script: str, tmp_path: Path
+) -> None:
+    with RunningLab() as lab:
+        lab.start()
+        faster = script.replace("connect()", f"connect({lab.address!r})").replace("150", "1500")
+        assert faster.count(lab.address) == faster.count("speed.set(1500)") == 1
+        first_look = tmp_path / "first_look.py"
+        first_look.write_text(faster)
+
+        done = subprocess.run(
+            [sys.executable, first_look],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env={**lab.environment, "PYTHONPATH": str(ROOT)},
+        )
+
+        assert done.returncode == 0, done.stderr
+        first, *_, last = done.stdout.splitlines()
+        assert float(first) == pytest.approx(293.15, abs=0.5)
+        name, value, unit, quality = last.split()
+        assert (name, unit, quality) == ("stage.temperature", "K", "simulated")
+        assert 80 < float(value) < 90
+        (session,) = lab.state.rglob("*.nxs")
+        assert info(session)["title"] == "first look" and info(session)["state"] == "closed"
+        assert verify(session) == []
+        with lab.client() as client:
+            assert client.get("clock.speed") == 1
