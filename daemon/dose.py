@@ -82,6 +82,7 @@ class DoseMeter:
 
     A read-back says what was changed since the one before it, at the latest then; so the last
     stretches stay open until every read-back has been renewed, and are raised by what they show.
+    A knob turned by hand and turned back between two read-backs is not seen by anybody.
     """
 
     def __init__(self, settings: DoseSettings):

@@ -20,7 +20,7 @@ from coldframe.clock import NS, open_clock
 from coldframe.daemon.lanes import dealer
 from coldframe.daemon.plan import Plan
 from coldframe.daemon.stamps import Stamps
-from coldframe.errors import ColdframeError
+from coldframe.errors import ColdframeError, NotReady
 from coldframe.protocols.catalogue import check_arguments, find
 from coldframe.runs import PEER
 
@@ -86,8 +86,11 @@ def run_protocol(plan: Plan, run_id: str, protocol: str, arguments: dict[str, An
 
 def _into_session(lab: Lab, text: str, **details: Any) -> None:
     """What was asked and what came of it belong into the file, where one is being written."""
-    if lab.command("record", "status")["recording"]:
-        lab.note(text, **details)
+    try:
+        if lab.command("record", "status")["recording"]:
+            lab.note(text, **details)
+    except NotReady as error:  # an experiment under way does not end because the recorder does
+        log.warning("not noted", text=text, error=str(error))
 
 
 def report_death(plan: Plan, run_id: str, protocol: str, status: int | None) -> None:
