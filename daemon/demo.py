@@ -283,6 +283,7 @@ def _serves(plan: Plan) -> bool:
         with coldframe.connect(plan.tcp(plan.hub), timeout=1.0) as lab:
             found = lab.command("describe")
             there = {device["device"] for device in lab.describe()}
+            lab.command("record", "status")  # NotReady until there is a recorder
             return set(found["expected"]) <= there
     except ColdframeError:
         return False

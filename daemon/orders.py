@@ -117,7 +117,7 @@ class Orders:
         try:
             return [Reply(id=order.command.id, value=self._carry_out(order))]
         except ColdframeError as error:
-            return [failure(order.command.id, error)]
+            return [failure(order.command.id, self._named(order.command, error))]
 
     # -----------------------------------------------------------------------------------
 
@@ -147,6 +147,11 @@ class Orders:
                 instrument.driven(verdict.output)
             instrument.refresh()
         return value
+
+    def _named(self, command: Command, error: ColdframeError) -> ColdframeError:
+        """An error of the wire knows the question, not whose wire it was."""
+        text = str(error)
+        return error if self.info.device in text else type(error)(f"{command.name}: {text}")
 
     def _do(self, command: Command, member: str) -> Any:
         instrument = self._instrument
