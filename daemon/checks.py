@@ -12,6 +12,7 @@ from coldframe.messages import ArgumentInfo, Command, CommandInfo, DeviceInfo, H
 from coldframe.units import show
 
 _KINDS: dict[str, type] = {"float": float, "int": int, "bool": bool, "str": str}
+MANY = 20  # more names than a person wants to read: their devices say as much
 
 
 class Verdict(NamedTuple):
@@ -42,9 +43,13 @@ def check(info: DeviceInfo, command: Command) -> Verdict:
 def near(word: str, known: Iterable[str]) -> str:
     """What the writer of `word` may have meant, or all there is."""
     known = sorted(known)
+    if members := [each for each in known if each.startswith(f"{word}.")]:
+        return f"there is {', '.join(members)}"
     close = difflib.get_close_matches(word, known, n=3, cutoff=0.55)
     if close:
         return f"did you mean {' or '.join(close)}?"
+    if len(known) > MANY:
+        known = sorted({each.partition(".")[0] for each in known})
     return f"there is {', '.join(known)}" if known else "there is none"
 
 

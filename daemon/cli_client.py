@@ -203,14 +203,15 @@ def record_start(
     """Begin a session file."""
     with coldframe.connect(address) as lab:
         result = lab.record_start(title)
-    Out(json).value(result)
+    Out(json).value(result, f"recording {result['file']}")
 
 
 def record_stop(address: Address = HERE, json: Json = False) -> None:
     """End the session: everything under way is written, the file is finished and closed."""
     with coldframe.connect(address) as lab:
         result = lab.record_stop()
-    Out(json).value(result)
+    said = f"{result['file']}: closed, {result['messages']} messages, {result['gaps']} gaps"
+    Out(json).value(result, said)
 
 
 def note(text: str, address: Address = HERE, json: Json = False) -> None:

@@ -149,9 +149,19 @@ def create_stack(
     text = h5py.string_dtype("utf-8", DETAILS_BYTES)
     create_column(group, "details", text, {"description": "what else each header said, as JSON"})
     create_column(group, "crc", np.dtype("<u4"), {"description": "CRC-32 of each stored chunk"})
-    if "default" not in file[ENTRY].attrs:
-        file[ENTRY].attrs["default"] = group.name.rsplit("/", 1)[1]
+    _choose_default(file[ENTRY])
     return group
+
+
+def _choose_default(entry: h5py.Group) -> None:
+    """What a reader shows that is asked for one thing: images first, whoever came first."""
+    stacks = [n for n, g in entry.items() if g.attrs.get("NX_class") == "NXdata"]
+    chosen = entry.attrs.get("default")
+    best = sorted(stacks, key=lambda n: (entry[n].attrs["kind"] != "frame", n != chosen))
+    if best:
+        entry.attrs["default"] = best[0]
+    else:
+        entry.attrs.pop("default", None)
 
 
 def finish(
@@ -167,11 +177,7 @@ def finish(
     for path, of_stream in columns.items():
         _trim_or_prune(file, path, of_stream)
     entry = file[ENTRY]
-    stacks = [n for n, g in entry.items() if g.attrs.get("NX_class") == "NXdata"]
-    if entry.attrs.get("default") not in stacks:
-        entry.attrs.pop("default", None)
-        if stacks:
-            entry.attrs["default"] = stacks[0]
+    _choose_default(entry)
     for empty in [n for n in (LOGS,) if not len(file[n])]:
         del file[empty]
     if CLOCK in file and not len(file[CLOCK]["mono_ns"]):

@@ -54,19 +54,29 @@ class Laboratory:
         if transport not in kind.transports:
             offers = ", ".join(kind.transports)
             raise BadRequest(f"{wanted.model} has no {transport} port; it has {offers}")
-        instrument = kind(self.world, wanted.model, Faults.from_words(wanted.faults))
+        try:
+            faults = Faults.from_words(wanted.faults)
+        except ValueError as error:
+            raise BadRequest(str(error)) from None
+        instrument = kind(self.world, wanted.model, faults)
         ports = [Port(instrument, self.pump, number) for number in range(kind.ports)]
-        if transport == "serial":
-            link = Path(wanted.where) if wanted.where else self._folder / f"tty-{wanted.name}"
-            address = ports[0].listen_serial(link)
-        elif transport == "udp":
-            address = await ports[0].listen_udp(int(wanted.where or 0))
-        else:
-            address = await _listen_tcp(ports, int(wanted.where or 0))
+        try:
+            address = await self._listen(ports, transport, wanted)
+        except (OSError, OverflowError) as error:
+            where = f"{transport} {wanted.where}".strip()
+            raise BadRequest(f"{wanted.model} cannot listen on {where}: {error}") from None
         self._ports += ports
         self.pump.instruments.append(instrument)
         self.instruments[wanted.name], self.addresses[wanted.name] = instrument, address
         return address
+
+    async def _listen(self, ports: list[Port], transport: str, wanted: Wanted) -> str:
+        if transport == "serial":
+            link = Path(wanted.where) if wanted.where else self._folder / f"tty-{wanted.name}"
+            return ports[0].listen_serial(link)
+        if transport == "udp":
+            return await ports[0].listen_udp(int(wanted.where or 0))
+        return await _listen_tcp(ports, int(wanted.where or 0))
 
     async def open_truth(self) -> str:
         """The port that tells and makes the truth."""

@@ -82,13 +82,19 @@ def test_a_room_imported_without_its_first_name_is_refused_by_ruff(tmp_path: Pat
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory, can_build: None) -> Path:
-    """A wheel built from a copy of the tree."""
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the tree, under the name that `git clone` gives it."""
     copy = tmp_path_factory.mktemp("tree") / "coldframe"
     unwanted = (".git", ".venv", "build", "dist", "demo", "*.egg-info", "__pycache__", ".*_cache")
     shutil.copytree(ROOT, copy, symlinks=True, ignore=shutil.ignore_patterns(*unwanted))
+    return copy
+
+
+@pytest.fixture(scope="module")
+def wheel(tree: Path, tmp_path_factory: pytest.TempPathFactory, can_build: None) -> Path:
+    """A wheel built from the tree."""
     folder = tmp_path_factory.mktemp("wheel")
-    run([*PIP, "wheel", *OFFLINE, "--no-build-isolation", "--wheel-dir", str(folder), str(copy)])
+    run([*PIP, "wheel", *OFFLINE, "--no-build-isolation", "--wheel-dir", str(folder), str(tree)])
     return next(folder.glob("coldframe-*.whl"))
 
 
@@ -127,6 +133,24 @@ def test_the_rooms_and_their_data_work_from_the_wheel_in_a_clean_environment(
     assert tomllib.loads((config / "simulated.toml").read_text(encoding="utf-8"))["device"]
     assert (config / "coldframe.service").exists()
     assert "LAB.toml" in usage
+
+
+@pytest.mark.timeout(300)
+def test_a_script_beside_the_checkout_imports_the_front_room_and_not_the_folder(
+    tree: Path, tmp_path: Path, lend: Callable[[Path], None], can_build: None
+) -> None:
+    clean = tmp_path / "clean"
+    venv.create(clean, with_pip=False, symlinks=True)
+    lend(clean)
+    python = str(clean / "bin" / "python")
+    as_make_does = re.findall(r"--config-settings \S+", (ROOT / "Makefile").read_text())
+    settings = [word for found in as_make_does for word in found.split()]
+    install = [*PIP, "--python", python, "install", *OFFLINE, "--no-build-isolation"]
+    run([*install, *settings, "-e", str(tree)])
+    script = tree.parent / "first_look.py"
+    script.write_text("import coldframe.drivers\nprint(coldframe.connect.__module__)\n")
+
+    assert run([python, str(script)], cwd=tree.parent).strip() == "coldframe"
 
 
 # ---- dependencies ----------------------------------------------------------------------------

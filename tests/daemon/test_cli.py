@@ -150,6 +150,23 @@ def test_simulate_an_unknown_model_names_those_there_are():
     assert "lakeshore336" in said.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--tcp", "0", "--fault", "tired"), "fault 'tired': known are silence, late"),
+        (("--tcp", "{taken}"), "lakeshore336 cannot listen on tcp {taken}"),
+        (("--tcp", "70000"), "lakeshore336 cannot listen on tcp 70000"),
+    ],
+)
+def test_simulate_says_in_a_line_what_it_cannot_do(arguments, words):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = other.getsockname()[1]
+        said = coldframe("simulate", "lakeshore336", *(a.format(taken=taken) for a in arguments))
+    assert said.returncode == 1
+    assert said.stderr.startswith(f"BadRequest: {words.format(taken=taken)}")
+    assert said.stderr.count("\n") == 1
+
+
 def test_simulate_a_laboratory_serves_every_instrument_in_one_process(tmp_path):
     folder = tmp_path / "r"
     folder.mkdir(mode=0o700)

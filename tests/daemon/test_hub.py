@@ -13,6 +13,7 @@ import pytest
 import zmq
 
 from coldframe.clock import ManualClock
+from coldframe.daemon.checks import near
 from coldframe.daemon.lanes import dealer
 from coldframe.daemon.switchboard import REMEMBERED, Expected, Switchboard
 from coldframe.errors import BadRequest, Busy, NotReady, ReadOnly
@@ -130,6 +131,15 @@ def test_a_device_that_is_not_as_configured_is_not_taken_in(client: Client, spin
     )
     devices = client.ask(id="1", do="describe")["value"]["devices"]
     assert [each["device"] for each in devices] == ["clock", "guard"]
+
+
+def test_a_name_that_is_not_there_is_answered_with_those_a_person_may_have_meant() -> None:
+    known = [f"{device}.value_{n}" for device in ("beam", "cup", "stage") for n in range(9)]
+
+    assert near("cup.value_33", known).startswith("did you mean cup.value_3")
+    assert near("cup", known).startswith("there is cup.value_0, cup.value_1")
+    assert near("nosuch.thing", known) == "there is beam, cup, stage"
+    assert near("nosuch", ["bias", "needle"]) == "there is bias, needle"
 
 
 def test_get_is_answered_from_memory_while_it_is_fresh(client: Client, lone: Host) -> None:

@@ -273,6 +273,15 @@ def test_a_session_in_which_nothing_happened_is_a_file_all_the_same(writer: Writ
     assert info(writer.path)["streams"] == []
 
 
+def test_a_reader_that_asks_for_one_thing_is_shown_the_images(tmp_path: Path) -> None:
+    writer = Writer(tmp_path / "session.nxs", STAGE, EDS, CAMERA)
+    fill(writer)
+    writer.finish()
+
+    with h5py.File(writer.path) as file:
+        assert file["entry"].attrs["default"] == "camera"
+
+
 def test_mandatory_metadata_is_a_value_or_says_unknown(tmp_path: Path) -> None:
     writer = Writer(tmp_path / "session.nxs")
     writer.file.finalise(START, {"sample": {"id": "LiPON-7", "electrode_area": "4 mm2"}})
