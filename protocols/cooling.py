@@ -17,6 +17,7 @@ from coldframe.units import show
 BAND = 2.0  # K
 RATE = 0.2  # K/min
 HOLD = 600.0  # s
+WARM_RATE = 1.0  # K/min
 COOLANT, HEATER_RANGE = "coolant", "heater_range"  # where a controller has them
 SLOPE_WINDOW = 120.0  # s over which the rate is judged
 
@@ -27,8 +28,16 @@ class StabilityGate:
     Fed with (lab seconds, K). Unknown temperatures close it: what was not seen was not stable.
     """
 
-    def __init__(self, setpoint: float, band: float = BAND, rate: float = RATE, hold: float = HOLD):
+    def __init__(
+        self,
+        setpoint: float,
+        band: float = BAND,
+        rate: float = RATE,
+        hold: float = HOLD,
+        window: float = SLOPE_WINDOW,
+    ):
         self.setpoint, self.band, self.rate, self.hold = setpoint, band, rate, hold
+        self.window = window
         self.stable_for = 0.0
         self._since: float | None = None
         self._recent: deque[tuple[float, float]] = deque()
@@ -40,7 +49,7 @@ class StabilityGate:
             self._recent.clear()
             return False
         self._recent.append((t, temperature))
-        while len(self._recent) > 2 and t - self._recent[1][0] >= SLOPE_WINDOW:
+        while len(self._recent) > 2 and t - self._recent[1][0] >= self.window:
             self._recent.popleft()
         first_t, first = self._recent[0]
         still = len(self._recent) > 1 and (
@@ -83,12 +92,16 @@ def warm_up(
     *,
     stage: str = "stage",
     setpoint_K: float = 293.15,
-    hold_s: float = 120.0,
+    hold_s: float = 30.0,
     limit_h: float = 3.0,
 ) -> Result:
-    """Warm the stage under vacuum; only ever on a person's explicit command."""
+    """Warm the stage under vacuum; only ever on a person's explicit command.
+
+    Ambient needs no ten minutes of stillness: within 2 K and below 1 K/min for `hold_s` will do.
+    """
     lab.set(f"{stage}.setpoint", setpoint_K)
-    return _settle(lab, report, stage, StabilityGate(setpoint_K, hold=hold_s), limit_h)
+    gate = StabilityGate(setpoint_K, rate=WARM_RATE, hold=hold_s, window=hold_s)
+    return _settle(lab, report, stage, gate, limit_h)
 
 
 def _settle(lab: Lab, report: Report, stage: str, gate: StabilityGate, limit_h: float) -> Result:
