@@ -96,6 +96,7 @@ class DeviceHost:
         outputs = [output.name for output in driver.outputs]
         self._permits = Permits(settings.name, self.boot, outputs, self._mono)
         self._instrument = Instrument(driver, self._info, self._stamps, self._publish, self._mono)
+        driver.between = self._ask
         self._orders = Orders(self._info, self._instrument, self._permits, self._mono)
         self._stop = threading.Event()
         self._poller = zmq.Poller()
@@ -187,8 +188,7 @@ class DeviceHost:
 
         A device without outputs asks too: that is how the guard knows its loop is alive.
         """
-        if (ask := self._permits.ask()) is not None:
-            self._lanes.send("guard", ask)
+        self._ask()
         now, granted = self._mono(), self._permits.granted()
         if granted:
             self._grace_until = 0
@@ -198,6 +198,11 @@ class DeviceHost:
             loose = ", ".join(sorted(self._instrument.loose(granted))) or "an earlier order"
             verified, words = self._make_safe(f"no permit for {loose}")
             self._secured("", verified, words)
+
+    def _ask(self) -> None:
+        """Also between two exchanges of a driver's long sequence: the wire's work goes on."""
+        if (ask := self._permits.ask()) is not None:
+            self._lanes.send("guard", ask)
 
     def _connect(self) -> None:
         if not self._instrument.due():

@@ -72,6 +72,7 @@ class Instrument:
             self._prepare()
             before = dict(self._last)
             for name in self._settings:
+                self.driver.between()
                 self.poll(name)
         except ColdframeError as error:
             self._tell_trouble(error)

@@ -240,6 +240,7 @@ class Driver:
         self.name, self.address = name, address
         self.model = model or self.models[0]
         self.options: Any = options if options is not None else self.Options()
+        self.between: Callable[[], None] = lambda: None  # its host's, between two exchanges
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -316,6 +317,7 @@ class Driver:
         """Check who is there and read everything once, changing nothing."""
         self.identify()
         for name in self.parameters:
+            self.between()
             self.get(name)
 
     def get(self, name: str) -> Value:
@@ -381,6 +383,7 @@ def retry_safe(driver: Driver, attempt: Callable[[], bool], words: str, times: i
     """
     last = "the read-back disagreed"
     for _ in range(times):
+        driver.between()
         try:
             if attempt():
                 return

@@ -104,7 +104,7 @@ class Lakeshore(Driver):
 
     def open(self) -> None:
         self.close()
-        self._link = LineLink(open_wire(self.address, USB, timeout=1.0), DIALECT)
+        self._link = LineLink(open_wire(self.address, USB), DIALECT)
         self._fresh, self._loop = True, None
 
     def close(self) -> None:

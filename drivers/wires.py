@@ -18,6 +18,7 @@ from urllib.parse import parse_qs, urlsplit
 from coldframe.errors import ConfigurationError, Disconnected
 
 BUFFER_LIMIT = 65536  # bytes; more than this without an end of line is not an answer
+OPEN_TIMEOUT = 0.5  # s; a host that waits longer for who is not there would be taken for hung
 
 
 class Wire(Protocol):
@@ -40,7 +41,9 @@ class SerialFraming(NamedTuple):
     stopbits: float = 1
 
 
-def open_wire(address: str, framing: SerialFraming | None = None, timeout: float = 2.0) -> Wire:
+def open_wire(
+    address: str, framing: SerialFraming | None = None, timeout: float = OPEN_TIMEOUT
+) -> Wire:
     """Open `address`; raises `Disconnected` when nothing is there, `ConfigurationError` when it
     is not an address."""
     if address.startswith("visa://"):  # a resource's name is no URL

@@ -14,9 +14,12 @@ from typing import Any
 import pytest
 
 from coldframe.client import Lab
+from coldframe.daemon.lanes import dealer
 from coldframe.daemon.rules import DoseSettings, GuardSettings, Rule
+from coldframe.drivers.base import Driver, Parameter
 from coldframe.drivers.lakeshore import Lakeshore
 from coldframe.errors import Disconnected, Interlocked, NotReady, ReadOnly, TooLate, UnknownName
+from coldframe.messages import Left, Takeover, Watch, Watching, control
 from coldframe.simulators.lakeshore import LakeshoreSimulator
 from tests.cable import Cable
 from tests.spine import Lamp, LampSimulator, Spine, wait
@@ -122,6 +125,53 @@ def test_what_the_guard_works_out_of_a_device_is_watched_like_its_own_readings(
         lab.lamp.dose_rate.get()  # no column's read-backs come from a lamp
     with pytest.raises(ReadOnly, match=r"lamp\.dose_rate can be read, not set"):
         lab.lamp.dose_rate.set(1.0)
+
+
+class SlowLamp(Lamp):
+    """A lamp on a wire so slow that taking it in lasts longer than a host may be silent."""
+
+    def adopt(self) -> None:
+        Driver.adopt(self)
+        self.ask("ON?")
+
+    def read_unstable(self) -> float:
+        time.sleep(0.4)
+        return 0.0
+
+    def read_secret(self) -> int:
+        time.sleep(0.4)
+        return 0
+
+    def read_lit(self) -> bool:
+        time.sleep(0.4)
+        return self.ask("ON?") == "1"
+
+    lit = Parameter(bool)
+
+
+def test_a_host_on_a_slow_wire_is_not_taken_for_hung_while_it_reconnects(bench: Any) -> None:
+    with TemporaryDirectory(prefix="cf-") as folder:
+        spine = Spine(Path(folder), rules=RULES)
+        table = Table(spine, bench)
+        cable = Cable(table.address)
+        hand = dealer(spine.context, "lasthand", f"ipc://{folder}/guard")
+        told = []
+        try:
+            hand.send(Watching().encode())
+            spine.host("lamp", SlowLamp, cable.address)
+            wait(lambda: table.value("lamp.lit") is not None)
+            cable.cut()
+            wait(lambda: table.value("lamp.lit") is None)
+            cable.mend()
+            wait(lambda: table.value("lamp.lit") is not None)
+            while hand.poll(100):
+                told.append(control(hand.recv(), Watch, Takeover, Left))
+        finally:
+            hand.close()
+            table.lab.close()
+            spine.close()
+            cable.cut()
+    assert {type(each) for each in told} == {Watch}
 
 
 def test_a_guard_that_dies_leaves_no_output_on(table: Table) -> None:
