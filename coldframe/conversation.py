@@ -218,8 +218,9 @@ class Conversation:
             named = dict(zip(spec.arguments, given, strict=False)) | named
             for key, value in named.items():
                 if isinstance(value, str) and key in spec.arguments:
-                    kind = spec.arguments[key].kind
-                    named[key] = converted(kind, value, "", f"{name}({key})")
+                    declared = spec.arguments[key]
+                    where = f"{name}({key})"
+                    named[key] = converted(declared.kind, value, declared.unit, where)
         return (yield from self.ask("call", name, args=named))
 
     def abort(self, reason: str) -> Request:

@@ -162,6 +162,9 @@ class ArgumentInfo(Message):
     kind: Kind
     required: bool = True
     default: Scalar = None
+    unit: str = ""
+    minimum: float | None = None
+    maximum: float | None = None
 
 
 class CommandInfo(Message):

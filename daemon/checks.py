@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from coldframe.errors import BadRequest, OutOfRange, ReadOnly, UnknownName
-from coldframe.messages import Command, CommandInfo, DeviceInfo, Hazard, ParameterInfo
+from coldframe.messages import ArgumentInfo, Command, CommandInfo, DeviceInfo, Hazard, ParameterInfo
 from coldframe.units import show
 
 _KINDS: dict[str, type] = {"float": float, "int": int, "bool": bool, "str": str}
@@ -52,15 +52,7 @@ def _check_set(parameter: ParameterInfo, value: Any, where: str) -> Verdict:
     if not parameter.writable:
         raise ReadOnly(f"{where} can be read, not set")
     value = _typed(parameter.kind, value, where)
-    low, high = parameter.minimum, parameter.maximum
-    below, above = low is not None and value < low, high is not None and value > high
-    if below or above:
-        limits = " … ".join(
-            "" if each is None else show(each, parameter.unit) for each in (low, high)
-        )
-        raise OutOfRange(
-            f"{where}: {show(value, parameter.unit)} is outside {limits}; choose a value inside"
-        )
+    _in_range(parameter, value, where)
     if parameter.choices is not None and value not in parameter.choices:
         raise OutOfRange(f"{where}: {value!r} is none of {', '.join(map(str, parameter.choices))}")
     if any(type(safe) is type(value) and safe == value for safe in parameter.safe_values):
@@ -78,11 +70,24 @@ def _check_call(info: DeviceInfo, member: str, given: dict[str, Any]) -> Verdict
         if name not in spec.arguments:
             takes = near(name, spec.arguments)
             raise BadRequest(f"{where}: unknown argument {name!r}; {takes}")
-        _typed(spec.arguments[name].kind, value, f"{where}({name})")
+        argument = spec.arguments[name]
+        _in_range(argument, _typed(argument.kind, value, f"{where}({name})"), f"{where}({name})")
     for name, argument in spec.arguments.items():
         if argument.required and name not in given:
             raise BadRequest(f"{where}: argument {name!r} is missing")
     return Verdict(spec.hazard, spec.output)
+
+
+def _in_range(declared: ParameterInfo | ArgumentInfo, value: Any, where: str) -> None:
+    low, high = declared.minimum, declared.maximum
+    below, above = low is not None and value < low, high is not None and value > high
+    if below or above:
+        limits = " … ".join(
+            "" if each is None else show(each, declared.unit) for each in (low, high)
+        )
+        raise OutOfRange(
+            f"{where}: {show(value, declared.unit)} is outside {limits}; choose a value inside"
+        )
 
 
 def _typed(kind: str, value: Any, where: str) -> Any:

@@ -32,6 +32,10 @@ def describe(
             known = ", ".join(driver.parameters)
             raise ConfigurationError(f"{driver.name} has no parameter {name!r}; it has {known}")
     stream = driver.stream()
+    parameters = {
+        name: _parameter(each, limits.get(name, (None, None)), polls.get(name, each.poll))
+        for name, each in driver.parameters.items()
+    }
     return DeviceInfo(
         device=driver.name,
         model=driver.model,
@@ -40,11 +44,11 @@ def describe(
         simulated=simulated,
         boot=boot,
         pid=os.getpid(),
-        parameters=[
-            _parameter(each, limits.get(name, (None, None)), polls.get(name, each.poll))
-            for name, each in driver.parameters.items()
+        parameters=list(parameters.values()),
+        commands=[
+            _command(spec, {arg: parameters[driver.fill(p)] for arg, p in spec.bounds.items()})
+            for spec in driver.commands.values()
         ],
-        commands=[_command(spec) for spec in driver.commands.values()],
         outputs=[OutputInfo(**output._asdict()) for output in driver.outputs],
         stream=None
         if stream is None
@@ -78,12 +82,17 @@ def _parameter(
     )
 
 
-def _command(spec: CommandSpec) -> CommandInfo:
+def _command(spec: CommandSpec, bounds: Mapping[str, ParameterInfo]) -> CommandInfo:
     arguments = {
         name: ArgumentInfo(
             kind=cast(Kind, kind.__name__),
             required=default is inspect.Parameter.empty,
             default=None if default is inspect.Parameter.empty else default,
+            **{
+                key: getattr(bounds[name], key)
+                for key in ("unit", "minimum", "maximum")
+                if name in bounds
+            },
         )
         for name, (kind, default) in spec.arguments.items()
     }

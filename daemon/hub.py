@@ -147,10 +147,10 @@ class Hub:
             if len(data) != 1:
                 raise BadRequest(f"{len(data)} frames: a command is one frame of JSON")
             command = decode(Command, data[0]).model_copy(update={"by": "local"})
+            earlier = self.board.seen(asker, command)
         except BadRequest as error:
             self._reply(asker, failure(_id_of(data), error))
             return
-        earlier = self.board.seen(asker, command.id)
         if earlier is True:
             return  # under way: its answer comes once
         if isinstance(earlier, Reply):
@@ -164,7 +164,7 @@ class Hub:
             if value is _LATER:
                 return
             reply = Reply(id=command.id, value=value)
-        self.board.answered(asker, reply)
+        self.board.answered(asker, command, reply)
         self._reply(asker, reply)
 
     def _obey(self, asker: Asker, command: Command) -> Any:

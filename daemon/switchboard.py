@@ -70,8 +70,8 @@ class Switchboard:
         self.events: deque[Latest] = deque(maxlen=EVENTS_KEPT)
         self._mono = mono
         self._pending: dict[str, Pending] = {}  # by the id the hub gives inside
-        self._under_way: dict[Key, str] = {}
-        self._answered: OrderedDict[Key, Reply] = OrderedDict()
+        self._under_way: dict[Key, Command] = {}
+        self._answered: OrderedDict[Key, tuple[Command, Reply]] = OrderedDict()
         self._boot, self._count = new_id(), 0
 
     # registration ----------------------------------------------------------------------
@@ -179,12 +179,20 @@ class Switchboard:
 
     # who asked -------------------------------------------------------------------------
 
-    def seen(self, asker: Asker, command_id: str) -> Reply | bool:
-        """For an id this asker has used: its answer, or True while that is under way."""
-        key = (asker, command_id)
-        if (reply := self._answered.get(key)) is not None:
-            return reply
-        return key in self._under_way
+    def seen(self, asker: Asker, command: Command) -> Reply | bool:
+        """For a command this asker has sent before: its answer, or True while that is under way.
+        An id used for something else is refused; an abort is carried out whatever its id."""
+        if command.do == "abort":
+            return False
+        key = (asker, command.id)
+        first, reply = self._answered.get(key, (self._under_way.get(key), None))
+        if first is None:
+            return False
+        if first != command:
+            raise BadRequest(
+                f"id {command.id!r} was used for {first.do} {first.name}: take another"
+            )
+        return True if reply is None else reply
 
     def begin(self, asker: Asker, command: Command, to: str) -> Command:
         """Note who waits for the answer; returns the command with the id it has inside."""
@@ -195,7 +203,7 @@ class Switchboard:
         wait = PATIENCE if command.deadline_ms is None else command.deadline_ms / 1000 + MARGIN
         until = self._mono() + round(wait * NS)
         self._pending[inner] = Pending(command, to, asker, until, self._boot_of(command))
-        self._under_way[(asker, command.id)] = inner
+        self._under_way[(asker, command.id)] = command
         return command.model_copy(update={"id": inner})
 
     def finish(self, reply: Reply, peer: str | None = None) -> tuple[Asker, Reply] | None:
@@ -212,12 +220,12 @@ class Switchboard:
         asker = pending.asker
         self._under_way.pop((asker, pending.command.id), None)
         own = reply.model_copy(update={"id": pending.command.id})
-        self.answered(asker, own)
+        self.answered(asker, pending.command, own)
         return asker, own
 
-    def answered(self, asker: Asker, reply: Reply) -> None:
+    def answered(self, asker: Asker, command: Command, reply: Reply) -> None:
         """Remember an answer, so that the same id is never carried out twice."""
-        self._answered[(asker, reply.id)] = reply
+        self._answered[(asker, command.id)] = (command, reply)
         if len(self._answered) > REMEMBERED:
             self._answered.popitem(last=False)
 

@@ -293,7 +293,7 @@ class Anc300(Driver):
         self._still_at[axis] = time.monotonic() + abs(steps) / max(frequency, 1) + 0.05
         self.tell(f"step{'u' if steps > 0 else 'd'} {axis} {abs(steps)}")
 
-    @command("hazardous", output="motion")
+    @command("hazardous", output="motion", volts="offset_{approach_axis}")
     def approach(self, volts: float) -> None:
         """Bring the fine offset of the approach axis to `volts`; the axis then holds it and cannot
         step."""

@@ -199,13 +199,20 @@ class CommandSpec(NamedTuple):
     output: str | None
     arguments: dict[str, tuple[type[Any], Any]]  # name: (kind, default or inspect.Parameter.empty)
     doc: str
+    bounds: dict[str, str] = {}  # noqa: RUF012  argument: the parameter whose limits hold for it
 
 
-def command(hazard: Hazard = "hazardous", output: str | None = None) -> Callable[[F], F]:
-    """Make a method a command. Unclassified means hazardous."""
+def command(
+    hazard: Hazard = "hazardous", output: str | None = None, **bounds: str
+) -> Callable[[F], F]:
+    """Make a method a command. Unclassified means hazardous.
+
+    `volts="offset_3"`: what the laboratory's file allows as `offset_3` holds for `volts`, too; a
+    name may be filled with options, like a template.
+    """
 
     def mark(method: F) -> F:
-        method._command = (hazard, output)  # type: ignore[attr-defined]
+        method._command = (hazard, output, bounds)  # type: ignore[attr-defined]
         return method
 
     return mark
@@ -363,13 +370,13 @@ def check_arguments(spec: CommandSpec, given: dict[str, Any], where: str) -> dic
 
 
 def _spec(name: str, method: Any) -> CommandSpec:
-    hazard, output = method._command
+    hazard, output, bounds = method._command
     hints = get_type_hints(method)
     arguments = {
         p.name: (hints[p.name], p.default)
         for p in list(inspect.signature(method).parameters.values())[1:]
     }
-    return CommandSpec(name, hazard, output, arguments, inspect.getdoc(method) or "")
+    return CommandSpec(name, hazard, output, arguments, inspect.getdoc(method) or "", bounds)
 
 
 def _list(names: Any) -> str:

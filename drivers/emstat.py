@@ -230,7 +230,7 @@ class EmStat(Driver):
 
     # ---- techniques --------------------------------------------------------------------------
 
-    @command("hazardous", output="cell")
+    @command("hazardous", output="cell", voltage="voltage", current_limit="current")
     def chronoamperometry(
         self, voltage: float, seconds: float, interval: float, current_limit: float
     ) -> None:

@@ -136,6 +136,11 @@ class Lamp(Driver):
         """Dark."""
         self.tell("OFF")
 
+    @command("neutral", watts="level")
+    def dim(self, watts: float) -> None:
+        """Another way to the dimmer."""
+        self.tell(f"LEVEL {watts:g}")
+
     @command()
     def surge(self) -> None:
         """Dangerous, and nobody has said to which output."""

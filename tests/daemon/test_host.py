@@ -23,6 +23,7 @@ from coldframe.errors import (
     Interlocked,
     NotReady,
     NotSafe,
+    OutOfRange,
     TooLate,
     UnknownName,
 )
@@ -377,6 +378,22 @@ def test_a_host_that_never_finds_its_instrument_says_so_and_goes_on(spine: Spine
         status = wait(lambda: lab.snapshot("lamp")["status"].get("lamp"))
         assert "link lost: tcp://127.0.0.1:9" in status["words"]
         events.close()
+
+
+def test_a_command_cannot_pass_the_limits_of_the_parameter_it_sets(
+    spine: Spine, bench: Any
+) -> None:
+    lamp, address = bench.serve(LampSimulator)
+    host = spine.host("lamp", Lamp, address, limits={"level": (0.0, 2.0)})
+    with Lab(spine.address, timeout=3) as lab:
+        wait(lambda: "lamp.lit" in lab.snapshot()["readings"])
+        lab.lamp.dim(watts="1500 mW")
+        with pytest.raises(OutOfRange, match=r"lamp.dim\(watts\): 3 W is outside 0 W … 2 W"):
+            lab.lamp.dim(watts=3.0)
+    again = Command(id="x", do="call", name="lamp.dim", args={"watts": 3.0})
+    (reply,) = host._orders.take(again, from_guard=True)  # nor by way of the guard
+    assert reply.error is not None and reply.error.kind == "OutOfRange"
+    assert lamp.writes == ["LEVEL 1.5"]
 
 
 def test_limits_of_a_parameter_the_driver_does_not_have_are_refused(spine: Spine) -> None:

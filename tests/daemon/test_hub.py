@@ -185,6 +185,21 @@ def test_the_same_id_is_carried_out_once(client: Client, lone: Host, spine: Spin
     other.socket.close()
 
 
+def test_an_id_used_for_something_else_is_refused_not_answered_with_the_old(
+    client: Client, lone: Host
+) -> None:
+    client.socket.send(b'{"id":"1","do":"get","name":"lamp.level"}')
+    under_way = lone.take()
+    error = client.ask(id="1", do="get", name="lamp.lit")["error"]
+    assert (error["class"], error["text"]) == (
+        "BadRequest", "id '1' was used for get lamp.level: take another",
+    )  # fmt: skip
+    lone.answer(under_way, 1.0)
+    assert json.loads(client.socket.recv())["value"] == 1.0
+    assert client.ask(id="1", do="reset")["error"]["class"] == "BadRequest"
+    assert client.ask(id="1", do="abort")["value"] == "abort"  # never refused for its id
+
+
 def test_no_answer_in_time_is_too_late_and_a_later_one_is_dropped(
     client: Client, lone: Host
 ) -> None:
@@ -378,9 +393,10 @@ def test_answers_are_remembered_for_10_000_ids_and_no_more() -> None:
     clock = ManualClock()
     board = Switchboard({}, clock.mono_ns)
     for number in range(REMEMBERED + 5):
-        board.answered((b"c",), Reply(id=str(number), value=number))
-    assert board.seen((b"c",), "4") is False
-    assert board.seen((b"c",), "5") == Reply(id="5", value=5)
+        reply = Reply(id=str(number), value=number)
+        board.answered((b"c",), Command(id=str(number), do="snapshot"), reply)
+    assert board.seen((b"c",), Command(id="4", do="snapshot")) is False
+    assert board.seen((b"c",), Command(id="5", do="snapshot")) == Reply(id="5", value=5)
 
 
 def test_nobody_answers_for_another() -> None:
