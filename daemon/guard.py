@@ -58,6 +58,7 @@ log = structlog.get_logger()
 
 TICK_MS = 10  # between two looks at silence and debounce
 COMMAND_LIMIT = 1 << 16  # bytes
+CLIENT_BATCH = 10  # commands heard before the readings have their turn: a flood delays no trip
 ANSWER_ABORT_S = 3.0  # past the time the slowest output takes
 LEAVE_S = 2.0  # for hosts to verify, when the guard must go; past the same
 LAST_HAND = "lasthand"
@@ -152,7 +153,7 @@ class Guard:
         self._voice.speak(self.judge.values(), self.petitions.info)
 
     def _drain(self, socket: zmq.Socket[bytes]) -> None:
-        for _ in range(BATCH):
+        for _ in range(CLIENT_BATCH if socket is self._clients else BATCH):
             try:
                 frames = socket.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:

@@ -510,6 +510,20 @@ def test_a_silent_thermometer_trips_within_its_age(lab: Laboratory) -> None:
     assert "silent" in lab.event("tripped").text
 
 
+def test_a_flood_of_commands_delays_no_trip(lab: Laboratory) -> None:
+    stage, beam, _ = lab.cold()
+    flood = lab.context.socket(zmq.DEALER)
+    flood.linger = 0
+    flood.connect(lab.guard.clients)
+    for _ in range(900):
+        flood.send(b'{"id":"1","do":"describe"}')
+    while flood.poll(1000) and len(beam.safes) == 0:  # it is at work on them
+        flood.recv()
+        stage.values["temperature"] = (105.0, "K")
+    assert beam.safes and flood.poll(1000)  # and had not come to their end
+    flood.close()
+
+
 def test_a_lost_reading_trips_at_once(lab: Laboratory) -> None:
     stage, beam, _ = lab.cold()
     stage.stamps.reading("stage.temperature", 88.15, "K")  # numbered, never sent
