@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from coldframe.clock import SharedClock
 from coldframe.daemon.configuration import load
 from coldframe.daemon.folders import run_folder
 from coldframe.daemon.lab_models import Lab
-from coldframe.errors import AlreadyRunning, ConfigurationError
+from coldframe.errors import AlreadyRunning, ColdframeError, ConfigurationError
 from coldframe.simulators.laboratory import Wanted, run
 from coldframe.simulators.world import Truth
 
@@ -89,6 +91,39 @@ def living(folder: Path) -> int | None:
     except (OSError, ValueError, KeyError):
         return None
     return pid
+
+
+class TruthPort:
+    """The simulated world's own port: what really happened, and hazards made real."""
+
+    def __init__(self, folder: Path):
+        host, port = addresses(folder)["truth"].removeprefix("tcp://").split(":")
+        self._socket = socket.create_connection((host, int(port)), 5)
+        self._file = self._socket.makefile("rb")
+
+    def __enter__(self) -> TruthPort:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._file.close()
+        self._socket.close()
+
+    def ask(self, **request: Any) -> Any:
+        """One request, one answer."""
+        self._socket.sendall(json.dumps(request).encode() + b"\n")
+        reply = json.loads(self._file.readline())
+        if "error" in reply:
+            raise ColdframeError(f"the simulated world: {reply['error']}")
+        return reply["value"]
+
+    def events(self) -> list[tuple[float, str, str]]:
+        """(lab s since the world began, what happened, detail)."""
+        found = self.ask(do="truth")["events"]
+        return [(event["t"], event["name"], event["detail"]) for event in found]
+
+    def now(self) -> float:
+        """Lab seconds since the world began."""
+        return float(self.ask(do="truth")["now"])
 
 
 def _announce(name: str, model: str, address: str) -> None:
