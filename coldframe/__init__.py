@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +17,13 @@ except PackageNotFoundError:  # read from a checkout that is not installed
 __all__ = ["__version__", "connect"]
 
 
-def connect(address: str = "tcp://127.0.0.1:5750", **options: Any) -> Lab:
+def connect(address: str | None = None, **options: Any) -> Lab:
     """A client of the service at `address`; use it in a `with` block.
 
+    Without one, $COLDFRAME_ADDRESS says where, as on the command line, else tcp://127.0.0.1:5750.
     The client is imported here, not above: the guard imports this package and must stay small.
     """
     from coldframe.client import Lab
 
-    return Lab(address, **options)
+    usual = os.environ.get("COLDFRAME_ADDRESS", "tcp://127.0.0.1:5750")
+    return Lab(address or usual, **options)

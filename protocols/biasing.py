@@ -21,6 +21,7 @@ from coldframe.protocols.outline import Outline, find_outline
 from coldframe.protocols.procedure import Report, Result, procedure
 
 CONTACT_DARKENING = 0.04  # relative; half of what a touched particle darkens
+NO_FRAMES = 30.0  # s without a frame: the camera has stopped
 STILL = 8  # readings of `moving` in a row: longer than the guard's settling time
 PLATEAU_WINDOW = 15.0  # s
 PLATEAU_SLOPE = 3e-4  # 1/s of A/A0: a fifth of the slower of the two growths as published
@@ -142,7 +143,7 @@ def _still(seen: list[Seen], first: float) -> bool:
 def _views(lab: Lab, camera: str) -> Iterator[Seen]:
     """What each frame says, as long as the particle can be seen."""
     missed = 0
-    for image, header in lab.frames(camera):
+    for image, header in lab.frames(camera, timeout=NO_FRAMES):
         outline = find_outline(image)
         if outline is None:
             missed += 1

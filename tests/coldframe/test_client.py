@@ -265,3 +265,9 @@ def test_both_clients_have_the_same_names() -> None:
         return {name for name in dir(kind) if not name.startswith("_")}
 
     assert public(Lab) == public(AsyncLab)
+
+
+def test_connect_goes_where_the_environment_says(monkeypatch):
+    monkeypatch.setenv("COLDFRAME_ADDRESS", "tcp://127.0.0.1:1")
+    with coldframe.connect(timeout=0.2) as lab, pytest.raises(NotReady, match=r"127\.0\.0\.1:1 "):
+        lab.describe()
