@@ -30,7 +30,7 @@ class Touched:
         self.world.step(1)
         self.on, self.called, self._trips_at = False, list[str](), trips_at
 
-    def frames(self, camera: str) -> Iterator[tuple[np.ndarray, Any]]:
+    def frames(self, camera: str, timeout: float | None = None) -> Iterator[tuple[np.ndarray, Any]]:
         ratio, since = 1.0, 0.0
         for number in range(400):
             since += FRAME * self.on
