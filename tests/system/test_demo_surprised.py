@@ -51,7 +51,7 @@ def test_a_trip_that_was_not_planned_is_told_and_the_particle_biased_once_more(
             client.call("guard.specimen_mode", mode="none")
             client.set("camera.frames", 0)  # until it is stopped
             client.run("calibrate_dose")
-            story = Story(client, truth, out, speed=1)
+            story = Story(client, truth, out, speed=2)
             story.act_two()
 
     told = [text for text in out.said if "Not planned" in text]  # others, if this machine is busy
