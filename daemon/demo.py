@@ -32,7 +32,7 @@ from coldframe.daemon.simulation import TruthPort
 from coldframe.errors import ColdframeError, Interlocked, NotReady
 from coldframe.units import show
 
-COLD, TRIP, AMBIENT = 400.0, 4.0, 4.0  # lab seconds in a second: cooling, the fault, act two
+COLD, TRIP, AMBIENT = 300.0, 4.0, 4.0  # lab seconds in a second: cooling, the fault, act two
 EXPECTED = {"particle_5nm": 2.0, "particle_10nm": 1.2}  # A/A0: docs/explanation/sources.md
 PERSON = "the demonstration"
 ATTEMPTS = 3

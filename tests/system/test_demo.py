@@ -42,6 +42,16 @@ def test_both_expansions_come_out_within_what_is_stated(demo):
     assert thick == pytest.approx(1.2, abs=0.03)
 
 
+def test_the_stage_was_stable_after_ninety_to_a_hundred_and_five_minutes(demo):
+    with SessionData(demo.session) as session:
+        notes = [
+            json.loads(message.header)
+            for message in session.messages(payloads=False)
+            if message.topic.startswith(b"event ") and b'"done: cool_down"' in message.header
+        ]
+    assert 90 <= notes[0]["details"]["result"]["minutes"] <= 105
+
+
 def test_the_cold_bias_was_refused_with_its_predicted_voltage(demo):
     refusal = next(line for line in demo.said.splitlines() if "is refused" in line)
     assert re.search(r"IL-13: cold bias: predicted [\d.e+]+ V", refusal)
