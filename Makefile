@@ -20,7 +20,7 @@ demo: $(VENV)/ready
 	$(BIN)/coldframe demo
 
 test: $(VENV)/ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 15
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .
