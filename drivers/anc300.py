@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import SecretStr
 
-from coldframe.drivers.base import Driver, Output, Parameter, command, parse, retry_safe
+from coldframe.drivers.base import Driver, Output, Parameter, agrees, command, parse, retry_safe
 from coldframe.drivers.base import Options as BaseOptions
 from coldframe.drivers.links import Wire, open_wire
 from coldframe.errors import (
@@ -231,7 +231,7 @@ class Anc300(Driver):
         verb, axis, *value = text.split(" ")
         if verb.startswith("set"):
             got = self.ask(f"get{verb[3:]} {axis}")
-            if not _same(value[0], got):
+            if not agrees(got, value[0], 0, 1e-3):
                 raise InstrumentError(f"{self.name}: {text}, and it reads back {got}")
 
     def identify(self) -> str:
@@ -343,10 +343,3 @@ class Anc300(Driver):
         self._console.ask(f"stop {axis}")
         self.tell(f"setm {axis} {still}")
         return still
-
-
-def _same(wanted: str, got: str) -> bool:
-    try:
-        return abs(float(wanted) - float(got)) <= 1e-3
-    except ValueError:
-        return wanted == got

@@ -138,11 +138,10 @@ class Bound(Generic[V]):
         else:
             value = driver.ask(driver.fill(parameter.read))
         try:
-            parsed: V = parse(parameter.kind, value, f"{driver.name}.{parameter.name}")
+            return parse(parameter.kind, value, f"{driver.name}.{parameter.name}")
         except Garbled:
             driver.doubt()
             raise
-        return parsed
 
     def set(self, value: V) -> None:
         """Check the value, tell the instrument; the driver verifies where the wire allows it."""
@@ -168,27 +167,36 @@ def coerce(kind: type[Any], value: Any, where: str) -> Any:
     return value
 
 
-def parse(kind: type[Any], reply: Any, where: str) -> Any:
+def parse(kind: type[V], reply: Any, where: str) -> V:
     """An instrument's reply as `kind`, or `Garbled` with the reply in it. Numbers are matched as a
     whole: `-15` of a cut `-150.2` still parses, which is why links refuse unfinished lines."""
-    if not isinstance(reply, str) or kind is str:
-        if type(reply) is kind:
-            return reply
-        if kind is float and isinstance(reply, int):
-            return float(reply)
+    value: V | None = _understood(kind, reply)
+    if value is None:
         raise Garbled(f"{where}: {reply!r} is not a {kind.__name__}")
+    return value
+
+
+def _understood(kind: type[Any], reply: Any) -> Any:
+    if type(reply) is kind:
+        return reply
+    if not isinstance(reply, str):
+        return float(reply) if kind is float and isinstance(reply, int) else None
     text = reply.strip()
     if kind is bool:
-        if text in ("0", "1", "+0", "+1", "OFF", "ON"):
-            return text in ("1", "+1", "ON")
-    elif text.lower() in ("nan", "+nan", "-nan"):
+        return {"0": False, "+0": False, "OFF": False, "1": True, "+1": True, "ON": True}.get(text)
+    if text.lower() in ("nan", "+nan", "-nan"):
         return math.nan
-    elif _NUMBER.fullmatch(text):
-        if kind is float:
-            return float(text)
-        if re.fullmatch(r"[+-]?\d+", text):
-            return int(text)
-    raise Garbled(f"{where}: {reply!r} is not a {kind.__name__}")
+    if kind is float and _NUMBER.fullmatch(text):
+        return float(text)
+    return int(text) if re.fullmatch(r"[+-]?\d+", text) else None
+
+
+def agrees(found: str, wanted: str, relative: float, absolute: float) -> bool:
+    """Whether a read-back says what was set, whatever the number of digits."""
+    try:
+        return math.isclose(float(found), float(wanted), rel_tol=relative, abs_tol=absolute)
+    except ValueError:
+        return found.strip() == wanted.strip()
 
 
 class CommandSpec(NamedTuple):
@@ -280,8 +288,7 @@ class Driver:
         raise NotImplementedError
 
     def doubt(self) -> None:
-        """An answer did not fit its question: a driver with a `LineLink` calls `out_of_step`, so
-        that the right answer, should it still come, is not taken for that of the next question."""
+        """An answer did not fit its question (`LineDriver`)."""
 
     def identify(self) -> str:
         """Model and serial number as the instrument says them; `WrongInstrument` if another."""

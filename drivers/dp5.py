@@ -101,7 +101,7 @@ class Dp5(Driver):
         """Send `NAME=VALUE`, and read it back."""
         self._order(dp5.CONFIGURE, f"{text};".encode("ascii"))
         name, _, value = text.partition("=")
-        if not _same(found := self.ask(name), value):
+        if not base.agrees(found := self.ask(name), value, 1e-4, 1e-3):
             raise InstrumentError(f"{self.name}: {text} was accepted and reads {found!r}")
 
     def identify(self) -> str:
@@ -188,9 +188,9 @@ class Dp5(Driver):
     def read_acquisition_time(self) -> float:
         """The preset real time; not a number while none is set."""
         found = self.ask("PRER")
-        where = f"{self.name}.acquisition_time"
-        parsed: float = math.nan if found == "OFF" else base.parse(float, found, where)
-        return parsed
+        if found == "OFF":
+            return math.nan
+        return base.parse(float, found, f"{self.name}.acquisition_time")
 
     def write_acquisition_time(self, value: float) -> None:
         self.tell("PRET=OFF")
@@ -308,14 +308,6 @@ class Dp5(Driver):
         except ColdframeError:
             self._look_at = 0.0  # the spectrum is safe here; the next look clears it, or raises
         return Sample(counts, mono_ns, details)
-
-
-def _same(found: str, wanted: str) -> bool:
-    """Whether a read-back says what was set, whatever the number of digits."""
-    try:
-        return math.isclose(float(found), float(wanted), rel_tol=1e-4, abs_tol=1e-3)
-    except ValueError:
-        return found == wanted
 
 
 def _hex(pid: tuple[int, ...]) -> str:

@@ -17,8 +17,9 @@ import re
 import time
 from typing import ClassVar
 
-from coldframe.drivers.base import Driver, Output, Parameter, command, parse, retry_safe
 from coldframe.drivers.base import Options as BaseOptions
+from coldframe.drivers.base import Output, Parameter, agrees, command, parse, retry_safe
+from coldframe.drivers.lines import LineDriver
 from coldframe.drivers.links import Dialect, LineLink, open_wire
 from coldframe.errors import (
     Busy,
@@ -39,7 +40,7 @@ SECURE = (":OUTP:VOLT:SMOD HIMP", ":OUTP:CURR:SMOD HIMP", ":OUTP OFF")
 SOURCES = {"voltage": "VOLT", "current": "CURR"}
 
 
-class Keithley2450(Driver):
+class Keithley2450(LineDriver):
     """Sources a voltage within a current limit, or a current within a voltage limit."""
 
     models: ClassVar[tuple[str, ...]] = ("keithley2450",)
@@ -79,7 +80,6 @@ class Keithley2450(Driver):
     )
     off_state = Parameter(str, poll=2.0, doc="NORM is 0 V across the cell; HIMP is open")
 
-    _link: LineLink | None = None
     _on = True  # until read back as off and open
     _pair: tuple[float, dict[str, float]] = (0.0, {})
     _clean = False  # the error queue held nothing of ours when we came
@@ -91,19 +91,17 @@ class Keithley2450(Driver):
         self._link = LineLink(open_wire(self.address), DIALECT)
 
     def close(self) -> None:
+        super().close()
         self._on, self._clean, self._pair = True, False, (0.0, {})
-        if self._link is not None:
-            self._link.close()
-            self._link = None
 
     def ask(self, text: str) -> str:
-        return self._wire().ask(text)
+        return self.link.ask(text)
 
     def tell(self, text: str) -> None:
         """Send an order and let the error queue say how it was taken; then compare, where there is
         something to ask back."""
         self._clear_queue()
-        self._wire().tell(text)
+        self.link.tell(text)
         if error := self._error():
             self._clean = False
             raise InstrumentError(f"{self.name}: {text} → {error}")
@@ -111,19 +109,10 @@ class Keithley2450(Driver):
         if value and not header.startswith("*"):
             self._compare(header, value)
 
-    def _wire(self) -> LineLink:
-        if self._link is None:
-            raise Disconnected(f"{self.name}: not open")
-        return self._link
-
     def _compare(self, header: str, wanted: str) -> None:
         got = self.ask(f"{header}?").strip('"')
-        try:
-            same = math.isclose(float(got), float(wanted), rel_tol=TOLERANCE, abs_tol=1e-15)
-        except ValueError:
-            same = got.upper() == wanted.strip('"').upper()
-        if not same:
-            self._wire().out_of_step()
+        if not agrees(got.upper(), wanted.strip('"').upper(), TOLERANCE, 1e-15):
+            self.link.out_of_step()
             raise InstrumentError(f"{self.name}: {header} was set to {wanted} and reads back {got}")
 
     def _error(self) -> str:
@@ -131,7 +120,7 @@ class Keithley2450(Driver):
         reply = self.ask(":SYST:ERR?")
         match = re.fullmatch(r'([+-]?\d+),"([^"]*)"', reply)
         if match is None:
-            self._wire().out_of_step()
+            self.link.out_of_step()
             raise Garbled(f"{self.name}: SYST:ERR? → {reply!r}")
         return "" if int(match[1]) == 0 else f"{match[1]} {match[2].split(';')[0]}"
 
@@ -190,25 +179,24 @@ class Keithley2450(Driver):
         source, reading = self._numbers(':READ? "defbuffer1",SOUR,READ', 2)
         if self.ask(":SENS:FUNC?").strip('"') != f"{SOURCES[other]}:DC":
             reading = math.nan  # it measures what it sources: the other value is not known
-        sign = -1.0 if self.options.invert else 1.0
-        return {function: sign * source, other: sign * reading}
+        return {function: self._sign() * source, other: self._sign() * reading}
 
     def _numbers(self, question: str, count: int) -> list[float]:
         reply = self.ask(question)
         parts = reply.split(",")
         if len(parts) != count:
-            self._wire().out_of_step()
+            self.link.out_of_step()
             raise Garbled(f"{self.name}: {question} → {reply!r}: not {count} numbers")
         try:
             values = [parse(float, part, f"{self.name}: {question}") for part in parts]
         except Garbled:
-            self._wire().out_of_step()
+            self.link.out_of_step()
             raise
         return [math.nan if abs(value) >= NOT_A_NUMBER else value for value in values]
 
     def _look(self) -> bool:
         """Ask whether the output is on, and keep what may be on in step with the answer."""
-        on: bool = parse(bool, self.ask(":OUTP?"), f"{self.name}.output")
+        on = parse(bool, self.ask(":OUTP?"), f"{self.name}.output")
         if on:
             self._on = True
         elif self._on:
@@ -217,15 +205,14 @@ class Keithley2450(Driver):
 
     def read_in_limit(self) -> bool:
         limit = "VOLT:ILIM" if self.read_function() == "voltage" else "CURR:VLIM"
-        tripped: bool = parse(bool, self.ask(f":SOUR:{limit}:TRIP?"), f"{self.name}.in_limit")
-        return tripped
+        return parse(bool, self.ask(f":SOUR:{limit}:TRIP?"), f"{self.name}.in_limit")
 
     def read_function(self) -> str:
         reply = self.ask(":SOUR:FUNC?")
         for name, short in SOURCES.items():
             if reply == short:
                 return name
-        self._wire().out_of_step()
+        self.link.out_of_step()
         raise Garbled(f"{self.name}: SOUR:FUNC? → {reply!r}")
 
     def read_off_state(self) -> str:
@@ -238,7 +225,7 @@ class Keithley2450(Driver):
         for short in ("HIMP", "NORM", "ZERO", "GUAR"):
             if reply.upper().startswith(short):
                 return short
-        self._wire().out_of_step()
+        self.link.out_of_step()
         raise Garbled(f"{self.name}: OUTP:{function}:SMOD? → {reply!r}")
 
     def _open_when_off(self) -> bool:
@@ -268,7 +255,7 @@ class Keithley2450(Driver):
             self.tell(f":SOUR:FUNC {SOURCES[value]}")
             self.prepare()
         other = "CURR" if value == "voltage" else "VOLT"
-        self._wire().tell(f':SENS:FUNC "{other}"')
+        self.link.tell(f':SENS:FUNC "{other}"')
         if (got := self.ask(":SENS:FUNC?").strip('"')) != f"{other}:DC":
             raise InstrumentError(f"{self.name}: SENS:FUNC was set to {other} and is {got}")
 
@@ -339,10 +326,9 @@ class Keithley2450(Driver):
     def _secure(self) -> bool:
         if self._link is None:
             self.open()
-        link = self._wire()
         try:
             for order in SECURE:
-                link.shout(order)
+                self.link.shout(order)
             self._clean = False  # a refused order is judged by the read-back, not by the queue
             off = not parse(bool, self.ask(":OUTP?"), f"{self.name}.output")
             return off and self._open_when_off()

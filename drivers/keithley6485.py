@@ -6,7 +6,6 @@ through a serial-to-TCP server; readings chapter 13, zero check and zero correct
 
 from __future__ import annotations
 
-import contextlib
 import math
 import re
 from collections.abc import Callable
@@ -14,15 +13,10 @@ from typing import ClassVar, Literal, NamedTuple
 
 from pydantic import Field
 
-from coldframe.drivers.base import Driver, Options, Parameter, command, parse
+from coldframe.drivers.base import Options, Parameter, command, parse
+from coldframe.drivers.lines import LineDriver
 from coldframe.drivers.links import Dialect, LineLink, SerialFraming, open_wire
-from coldframe.errors import (
-    ColdframeError,
-    Disconnected,
-    Garbled,
-    InstrumentError,
-    WrongInstrument,
-)
+from coldframe.errors import Garbled, InstrumentError, WrongInstrument
 from coldframe.status import Severity, Status
 from coldframe.units import show
 
@@ -49,7 +43,7 @@ class Reading(NamedTuple):
     zero_check: bool
 
 
-class Keithley6485(Driver):
+class Keithley6485(LineDriver):
     """A picoammeter that measures 10 fA to 20 mA, zero check and zero correct included."""
 
     models = ("keithley6485",)
@@ -70,7 +64,6 @@ class Keithley6485(Driver):
     integration = Parameter(float, read="CURR:NPLC?", limits=(0.01, 60), hazard="neutral",
                             doc="in power line cycles; a reading takes three times it")  # fmt: skip
 
-    _link: LineLink | None = None
     _last: Reading | None = None
     _fresh = True  # errors queued before we came are not ours
 
@@ -82,30 +75,24 @@ class Keithley6485(Driver):
         self._link = LineLink(wire, Dialect(end, end, timeout=0.25, recognise=recognise))
         self._fresh, self._last = True, None
 
-    def close(self) -> None:
-        link, self._link = self._link, None
-        if link is not None:
-            with contextlib.suppress(ColdframeError, OSError):
-                link.close()
-
     def identify(self) -> str:
         identity = self.ask("*IDN?")
         if not re.fullmatch(r"KEITHLEY INSTRUMENTS INC\.,MODEL \w+,\w+,.*", identity):
-            self._wire().out_of_step()
+            self.link.out_of_step()
             raise Garbled(f"{self.name}: *IDN? → {identity!r}")
         if ",MODEL 6485," not in identity:
             raise WrongInstrument(f"{self.name}: {self.model} is configured, {identity} answers")
         return identity
 
     def ask(self, text: str, timeout: float | None = None) -> str:
-        return self._wire().ask(text, timeout)
+        return self.link.ask(text, timeout)
 
     def tell(self, text: str) -> None:
         """Send an order, then look into the error queue: in a line of its own, since what stands
         behind a refused command in one line is discarded."""
         if self._fresh:
             self._empty_queue()
-        self._wire().tell(text)
+        self.link.tell(text)
         number, words = self._error(self.ask("SYST:ERR?"))
         if number:
             raise InstrumentError(f'{self.name}: {text} was refused: {number},"{words}"')
@@ -140,7 +127,7 @@ class Keithley6485(Driver):
         fields = dict(zip(shown, values.split(","), strict=False))
         whole = len(fields) == len(shown) == len(values.split(","))
         if not whole or "READ" not in fields or set(names) - {"READ", "UNIT", "TIME", "STAT"}:
-            self._wire().out_of_step()
+            self.link.out_of_step()
             raise Garbled(f"{self.name}.current: READ? → {reply!r}")
         value = self._number(re.sub(r"A(DC)?$", "", fields["READ"].strip()))
         status = int(self._number(fields["STAT"])) if "STAT" in fields else 0
@@ -165,7 +152,7 @@ class Keithley6485(Driver):
         self._set("SYST:ZCOR", "OFF", False, self.zero_correct.get)
         self.tell(f"CURR:RANG {LOWEST_RANGE:G}")
         if self.ask("INIT;*OPC?", self.options.reading_s).strip() != "1":
-            self._wire().out_of_step()
+            self.link.out_of_step()
             raise Garbled(f"{self.name}.zero: INIT was not completed")
         restore = "CURR:RANG:AUTO ON" if auto else f"CURR:RANG {value:G}"
         self.tell("SYST:ZCOR:ACQ")
@@ -199,31 +186,19 @@ class Keithley6485(Driver):
         if read() != value:
             raise InstrumentError(f"{self.name}: {head} was set {word} and reads otherwise")
 
-    def doubt(self) -> None:
-        if self._link is not None:
-            self._link.out_of_step()
-
-    def _wire(self) -> LineLink:
-        if self._link is None:
-            raise Disconnected(f"{self.name}: {self.address} is not open")
-        return self._link
-
     def _empty_queue(self) -> None:
-        left = QUEUE
-        while left:
+        for _ in range(QUEUE):
             if not self._error(self.ask("SYST:ERR?"))[0]:
                 self._fresh = False
                 return
-            left -= 1
         raise InstrumentError(f"{self.name}: its error queue does not get empty")
 
     def _error(self, reply: str) -> tuple[int, str]:
         match = re.fullmatch(r'([+-]?\d+),"(.*)"', reply.strip())
         if match is None:
-            self._wire().out_of_step()
+            self.link.out_of_step()
             raise Garbled(f"{self.name}: SYST:ERR? → {reply!r}")
         return int(match[1]), match[2]
 
     def _number(self, text: str) -> float:
-        number: float = parse(float, text, f"{self.name}.current")
-        return number
+        return parse(float, text, f"{self.name}.current")

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field
 
-from coldframe.drivers.base import Driver, Options, Output, Parameter, command, parse, retry_safe
+from coldframe.drivers.base import Options, Output, Parameter, command, parse, retry_safe
 from coldframe.drivers.lakeshore_loop import (
     STEP,
     Flatness,
@@ -24,9 +24,9 @@ from coldframe.drivers.lakeshore_loop import (
     reading_faults,
     setpoint_order,
 )
+from coldframe.drivers.lines import LineDriver
 from coldframe.drivers.links import Dialect, LineLink, SerialFraming, open_wire
 from coldframe.errors import (
-    ColdframeError,
     Disconnected,
     Garbled,
     InstrumentError,
@@ -69,7 +69,7 @@ class LakeshoreOptions(Options):
     flat_s: float = Field(30.0, gt=0)  # equal readings for so long: the sensor is frozen
 
 
-class Lakeshore(Driver):
+class Lakeshore(LineDriver):
     """A 335, 336 or 350: thermometers, and the heater loop that holds the stage."""
 
     models = tuple(MODELS)
@@ -92,7 +92,6 @@ class Lakeshore(Driver):
     coolant = Parameter(bool, safe_values=(True,), output="heater",
                         doc="the relay that opens the cold gas, where it is wired")  # fmt: skip
 
-    _link: LineLink | None = None
     _loop: Loop | None = None  # as last read; None: unknown
     _fresh = True  # nothing asked since the port was opened: old events are nobody's
 
@@ -105,20 +104,17 @@ class Lakeshore(Driver):
     def open(self) -> None:
         self.close()
         self._link = LineLink(open_wire(self.address, USB), DIALECT)
-        self._fresh, self._loop = True, None
+        self._fresh = True
 
     def close(self) -> None:
-        link, self._link = self._link, None
+        super().close()
         self._loop = None
-        if link is not None:
-            with contextlib.suppress(ColdframeError, OSError):
-                link.close()
 
     def identify(self) -> str:
-        identity = self._wire().ask("*IDN?")
+        identity = self.link.ask("*IDN?")
         match = re.fullmatch(r"LSCI,(MODEL\d+),([^,]+),([^,]+)", identity)
         if match is None:
-            self._wire().out_of_step()
+            self.link.out_of_step()
             raise Garbled(f"{self.name}: *IDN? → {identity!r}")
         if match[1] != MODELS[self.model].name:
             raise WrongInstrument(f"{self.name}: {self.model} is configured, {identity} answers")
@@ -130,22 +126,13 @@ class Lakeshore(Driver):
     def tell(self, text: str) -> None:
         self._chain(text)
 
-    def doubt(self) -> None:
-        if self._link is not None:
-            self._link.out_of_step()
-
-    def _wire(self) -> LineLink:
-        if self._link is None:
-            raise Disconnected(f"{self.name}: {self.address} is not open")
-        return self._link
-
     def _chain(self, *parts: str) -> list[str]:
         """Several commands in one line; returns the answers of those that ask.
 
         `InstrumentError` when one was refused, `Disconnected` when the power has been away: what
         was set is gone then, and all must be read again.
         """
-        link, line = self._wire(), ";".join(parts)
+        link, line = self.link, ";".join(parts)
         reply = link.ask(f"{line};*ESR?")
         *answers, events = reply.split(";")
         if not re.fullmatch(r"\d{1,3}", events):
@@ -177,12 +164,10 @@ class Lakeshore(Driver):
         return reading_faults(self._whole(status)) or "good"
 
     def _number(self, text: str) -> float:
-        number: float = parse(float, text, self.name)
-        return number
+        return parse(float, text, self.name)
 
     def _whole(self, text: str) -> int:
-        number: int = parse(int, text, self.name)
-        return number
+        return parse(int, text, self.name)
 
     def _sensor_questions(self, sensor: str = "") -> tuple[str, str]:
         sensor = sensor or self.options.sensor
@@ -319,7 +304,7 @@ class Lakeshore(Driver):
     def _switch_off(self) -> bool:
         loop = self.options.loop
         self._loop = None
-        self._wire().shout(f"RANGE {loop},0")
+        self.link.shout(f"RANGE {loop},0")
         percent, *answers = self._chain(f"HTR? {loop}", *self._questions())
         return self._describe(answers).range == 0 and self._number(percent) == 0
 

@@ -7,7 +7,6 @@ another's; the data socket is read by a thread into a bounded queue, and `take` 
 
 from __future__ import annotations
 
-import math
 import time
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
@@ -110,7 +109,7 @@ class Merlin(Driver):
         name, _, value = text.partition(",")
         self._converse("SET", name, value)
         found = self.ask(name)
-        if not _same(found, value):
+        if not base.agrees(found, value, 1e-5, 1e-9):
             raise InstrumentError(f"{self.name}: {name} accepted {value} and reads {found!r}")
 
     def identify(self) -> str:
@@ -267,13 +266,4 @@ class Merlin(Driver):
         return self._reader
 
     def _milliseconds(self, name: str) -> float:
-        parsed: float = base.parse(float, self.ask(name), f"{self.name}: {name}")
-        return parsed * 1e-3
-
-
-def _same(found: str, wanted: str) -> bool:
-    """Whether a read-back says what was set, whatever the number of digits."""
-    try:
-        return math.isclose(float(found), float(wanted), rel_tol=1e-5, abs_tol=1e-9)
-    except ValueError:
-        return found.strip() == wanted.strip()
+        return base.parse(float, self.ask(name), f"{self.name}: {name}") * 1e-3

@@ -19,7 +19,7 @@ PREFIXES = {
     "a": -18, "f": -15, "p": -12, "n": -9, "u": -6, "m": -3, " ": 0, "i": 0,
     "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18,
 }  # fmt: skip
-TIMING, OVERLOAD, UNDERLOAD, OVERLOAD_WARNING = 1, 2, 4, 8  # bits of the status
+TIMING, OVERLOAD = 1, 2  # bits of the status
 
 # what a running script says besides packages and errors: loops, scans, text, its end
 PROGRESS = re.compile(r"M[0-9A-F]{4}|\*|L|\+|-|C\d{4}|T.*|")

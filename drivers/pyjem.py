@@ -96,8 +96,8 @@ class PyJem(Driver):
         return f"JEOL PyJEM, {highest / 1000:g} kV column"
 
     def read_high_voltage(self) -> float:
-        volts: float = parse(float, self._number("HT3", "GetHtValue"), f"{self.name}.high_voltage")
-        return volts / 1000
+        found = self._number("HT3", "GetHtValue")
+        return parse(float, found, f"{self.name}.high_voltage") / 1000
 
     def read_magnification(self) -> float:
         found = self._call("EOS3", "GetMagValue")
@@ -107,8 +107,7 @@ class PyJem(Driver):
             raise InstrumentError(
                 f"{self.name}: the column shows a camera length ({found[2]}), no magnification"
             )
-        value: float = parse(float, found[0], f"{self.name}.magnification")
-        return value
+        return parse(float, found[0], f"{self.name}.magnification")
 
     def write_magnification(self, magnification: float) -> None:
         table = self.options.magnifications
@@ -138,8 +137,7 @@ class PyJem(Driver):
 
     def read_emission(self) -> float:
         found = self._number("GUN3", "GetEmissionCurrentValue")
-        microamperes: float = parse(float, found, f"{self.name}.emission")
-        return microamperes * 1e-6
+        return parse(float, found, f"{self.name}.emission") * 1e-6
 
     def read_valve_open(self) -> bool:
         return self._switch("FEG3", "GetBeamValve")
@@ -227,8 +225,7 @@ class PyJem(Driver):
         return found[0]
 
     def _integer(self, group: str, method: str) -> int:
-        number: int = parse(int, self._number(group, method), f"{self.name}: {group}.{method}")
-        return number
+        return parse(int, self._number(group, method), f"{self.name}: {group}.{method}")
 
     def _switch(self, group: str, method: str) -> bool:
         number = self._integer(group, method)

@@ -10,9 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from coldframe.drivers.base import Driver, Output, Parameter, command, parse, retry_safe
+from coldframe.drivers.base import Output, Parameter, command, parse, retry_safe
+from coldframe.drivers.lines import LineDriver
 from coldframe.drivers.links import Dialect, LineLink, SerialFraming, open_wire
-from coldframe.errors import Disconnected, Garbled, InstrumentError, LinkError, WrongInstrument
+from coldframe.errors import Garbled, InstrumentError, LinkError, WrongInstrument
 from coldframe.status import Severity, Status
 
 DIALECT = Dialect(
@@ -35,7 +36,7 @@ ERRORS = {
 TOLERANCE = 0.02  # of a read-back: the column takes the nearest value its optics allow
 
 
-class RemCon32(Driver):
+class RemCon32(LineDriver):
     """A SmartSEM column: probe current, high voltage, magnification, blanker."""
 
     models = ("remcon32",)
@@ -54,7 +55,6 @@ class RemCon32(Driver):
         bool, read="EXS?", poll=5.0, doc="Another instrument moves the beam; slow to change (2 s)."
     )
 
-    _link: LineLink | None = None
     _blanked: bool | None = None  # as last read back; None: not known
 
     def open(self) -> None:
@@ -62,10 +62,8 @@ class RemCon32(Driver):
         self._link = LineLink(open_wire(self.address, SerialFraming(9600, 8, "N", 1)), DIALECT)
 
     def close(self) -> None:
+        super().close()
         self._blanked = None
-        if self._link is not None:
-            self._link.close()
-        self._link = None
 
     def identify(self) -> str:
         version = self.ask("VER?")
@@ -75,20 +73,18 @@ class RemCon32(Driver):
 
     def ask(self, text: str) -> str:
         """One question or order; what came after the `>`."""
-        if self._link is None:
-            raise Disconnected(f"{self.name}: {self.address} is not open")
         try:
-            acknowledgement = self._link.ask(text)
+            acknowledgement = self.link.ask(text)
             if acknowledgement == "#":
                 raise InstrumentError(f"{self.name}: {text} → rejected (#)")
             if acknowledgement == "@":
-                answer = self._link.read_line(question=text)
+                answer = self.link.read_line(question=text)
                 if answer.startswith(">"):
                     return answer[1:].strip()
                 if answer.startswith("*"):
                     raise InstrumentError(f"{self.name}: {text} → {_meaning(answer)}")
                 acknowledgement = answer
-            self._link.out_of_step()
+            self.link.out_of_step()
             raise Garbled(f"{self.name}: {text} → {acknowledgement!r}")
         except LinkError:
             self._blanked = None
@@ -102,7 +98,7 @@ class RemCon32(Driver):
 
     def read_blanked(self) -> bool:
         self._blanked = None
-        self._blanked = bool(parse(bool, self.ask("BBL?"), f"{self.name}.blanked"))
+        self._blanked = parse(bool, self.ask("BBL?"), f"{self.name}.blanked")
         return self._blanked
 
     def write_probe_current(self, amperes: float) -> None:

@@ -22,7 +22,6 @@ from coldframe.errors import Disconnected, Garbled, Silence
 
 HEADER = struct.Struct("<16sIIHHI")
 ANSWER = 0x0001  # flag: send a response
-WAIT_SCAN, WAIT_STAGE, WAIT_OPTICS, WAIT_AUTOMATIC = 0x0100, 0x0200, 0x0400, 0x0800
 BODY_LIMIT = 1 << 20  # bytes; the longest answer on the control channel is a few kilobytes
 DISCARD_LIMIT = 1000  # messages that may come before the answer
 
@@ -106,8 +105,7 @@ class Fields:
             raise Garbled(f"{self._where}: {text[:80]!r} is no text") from None
 
     def number(self) -> float:
-        value: float = parse(float, self.text(), self._where)
-        return value
+        return parse(float, self.text(), self._where)
 
     def _take(self, size: int) -> bytes:
         end = self._at + size
@@ -130,12 +128,12 @@ class SharkLink:
         """An order without an answer; the next question tells what came of it."""
         self._send(name, 0, fields)
 
-    def ask(self, name: str, *fields: Field, wait: int = 0) -> Fields:
+    def ask(self, name: str, *fields: Field) -> Fields:
         """A question and its answer; answers to earlier questions are thrown away.
 
         Raises `Silence`, `Garbled` or `Disconnected`.
         """
-        question = self._send(name, ANSWER | wait, fields)
+        question = self._send(name, ANSWER, fields)
         deadline = time.monotonic() + self._timeout
         for _ in range(DISCARD_LIMIT):
             message = self._next(name, deadline)

@@ -21,8 +21,9 @@ from coldframe.daemon.lanes import dealer, inner_router
 from coldframe.daemon.rules import GuardSettings
 from coldframe.daemon.switchboard import Expected
 from coldframe.drivers.base import Driver, Output, Parameter, Sample, Stream, command, retry_safe
+from coldframe.drivers.lines import LineDriver
 from coldframe.drivers.links import Dialect, LineLink, open_wire
-from coldframe.errors import Disconnected, InstrumentError, Interlocked
+from coldframe.errors import InstrumentError, Interlocked
 from coldframe.messages import (
     Answer,
     Ask,
@@ -73,7 +74,7 @@ class LampSimulator(Instrument):
         }.get(word)
 
 
-class Lamp(Driver):
+class Lamp(LineDriver):
     """The lamp: brightness, a dimmer, a switch."""
 
     models = ("lamp",)
@@ -89,26 +90,17 @@ class Lamp(Driver):
 
     def open(self) -> None:
         dialect = Dialect(recognise=r"ACME,.*", timeout=0.1)
-        self._link: LineLink | None = LineLink(open_wire(self.address), dialect)
+        self._link = LineLink(open_wire(self.address), dialect)
         self._on: bool | None = None
 
-    def close(self) -> None:
-        if getattr(self, "_link", None) is not None:
-            self._link.close()
-            self._link = None
-
     def ask(self, text: str) -> str:
-        if self._link is None:
-            raise Disconnected(f"{self.name}: closed")
-        answer = self._link.ask(text)
+        answer = self.link.ask(text)
         if text == "ON?":
             self._on = answer == "1"
         return answer
 
     def tell(self, text: str) -> None:
-        if self._link is None:
-            raise Disconnected(f"{self.name}: closed")
-        self._link.tell(text)
+        self.link.tell(text)
 
     def identify(self) -> str:
         return self.ask("*IDN?")

@@ -28,8 +28,9 @@ def _classes(room: ModuleType, kind: type[K]) -> list[type[K]]:
 
 
 def drivers(role: str = "") -> list[type[Driver]]:
-    """Every driver of the room, or those of one role."""
-    return [kind for kind in _classes(coldframe.drivers, Driver) if role in ("", kind.role)]
+    """Every driver of the room, or those of one role; a class without a model is only a part."""
+    found = [kind for kind in _classes(coldframe.drivers, Driver) if kind.models]
+    return [kind for kind in found if role in ("", kind.role)]
 
 
 def simulators() -> list[type[Instrument]]:

@@ -474,7 +474,7 @@ def test_half_a_reply_is_never_half_a_number(
     length = len(b"-1.234567E+00\n")
     for cut in range(length):
         simulator.faults.switch_on("half", (cut + 0.5) / length)
-        bias._wire().dialect = bias._wire().dialect._replace(timeout=0.01)
+        bias.link.dialect = bias.link.dialect._replace(timeout=0.01)
         with pytest.raises(LinkError):
             bias.level.get()
         simulator.faults.switch_off("half")
