@@ -7,8 +7,7 @@ import numpy as np
 
 from coldframe.simulators.journal import Journal
 from coldframe.simulators.truth import BeamTruth, CupTruth, IonTruth
-
-ELECTRONS_PER_COULOMB = 6.241509e18
+from coldframe.units import ELECTRONS_PER_COULOMB
 
 
 def dose_rate(current: float, diameter: float) -> float:

@@ -24,10 +24,10 @@ from coldframe.simulators.lakeshore_settings import (
     settings,
 )
 from coldframe.simulators.ports import Conversation, Instrument, Lines, Send
+from coldframe.units import ZERO_CELSIUS
 
 OPC, EXE, CME, PON = 1, 16, 32, 128  # standard event status register
 NEW_READING, RAMP_DONE = 16, {1: 8, 2: 4}  # operation event register
-CELSIUS = 273.15
 CONTROL_PERIOD = 0.5  # lab s; the real one works its loops 10 times a second
 PRESET_CURRENTS = (1.0, 0.707, 1.0, 1.141, 2.0)  # A, by code; 0 is user-set
 
@@ -254,7 +254,7 @@ class LakeshoreSimulator(Instrument):
         return self._each(words, lambda kelvin: kelvin)
 
     def _ask_crdg(self, words: list[str]) -> str:
-        return self._each(words, lambda kelvin: kelvin - CELSIUS)
+        return self._each(words, lambda kelvin: kelvin - ZERO_CELSIUS)
 
     def _ask_srdg(self, words: list[str]) -> str:
         return self._each(words, volts)
@@ -346,7 +346,7 @@ class LakeshoreSimulator(Instrument):
     def _preferred(self, n: str, kelvin: float) -> float:
         """A setpoint in the preferred units of the loop's input."""
         name = self._control_input(n)
-        return kelvin - CELSIUS if name and self._stored("INTYPE", name)[4] == "2" else kelvin
+        return kelvin - ZERO_CELSIUS if name and self._stored("INTYPE", name)[4] == "2" else kelvin
 
     def _kelvin(self, n: str, value: float) -> float:
         return value + value - self._preferred(n, value)

@@ -5,7 +5,8 @@ import math
 import numpy as np
 
 from coldframe.simulators.journal import Journal
-from coldframe.simulators.truth import CELSIUS, StageTruth
+from coldframe.simulators.truth import StageTruth
+from coldframe.units import ZERO_CELSIUS
 
 
 class ColdStage:
@@ -103,7 +104,7 @@ class ColdStage:
         if (before <= limit) != (self.temperature <= limit):
             when = self._journal.now + since + curve.crossing(limit, dt)
             word = "above" if self.temperature > limit else "below"
-            self._journal.note(f"stage {word} {limit - CELSIUS:.0f} degC", at=when)
+            self._journal.note(f"stage {word} {limit - ZERO_CELSIUS:.0f} degC", at=when)
             if not self._been_cold:
                 self._been_cold = True
                 self.peak_temperature = self.temperature

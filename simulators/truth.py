@@ -7,8 +7,6 @@ SI units, except litres of nitrogen and electrons per square angstrom.
 
 from pydantic import BaseModel, ConfigDict, Field
 
-CELSIUS = 273.15
-
 
 class Part(BaseModel):
     """A frozen table that refuses unknown keys."""

@@ -9,12 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from coldframe.simulators.beam_physics import (
-    ELECTRONS_PER_COULOMB,
-    ElectronBeam,
-    FaradayCup,
-    IonBeam,
-)
+from coldframe.simulators.beam_physics import ElectronBeam, FaradayCup, IonBeam
 from coldframe.simulators.camera_physics import Camera
 from coldframe.simulators.cell import LiponCell
 from coldframe.simulators.circuit import BiasCircuit
@@ -25,6 +20,7 @@ from coldframe.simulators.particle import Particle
 from coldframe.simulators.stage_physics import ColdStage
 from coldframe.simulators.truth import ParticleTruth, Truth
 from coldframe.simulators.xray_physics import XrayDetector
+from coldframe.units import ELECTRONS_PER_COULOMB
 
 SPECIMENS = ("empty", "lamella", "particle_5nm", "particle_10nm")
 LONGEST_STEP = 10.0  # s, while beam, bias and kinetics see a temperature that moves

@@ -2,13 +2,13 @@
 
 import pytest
 
-from coldframe.simulators.truth import CELSIUS
 from coldframe.simulators.world import World
+from coldframe.units import ZERO_CELSIUS
 
 
 def cell_at(celsius: float) -> World:
     world = World()
-    world.stage.temperature = world.stage.gas = CELSIUS + celsius
+    world.stage.temperature = world.stage.gas = ZERO_CELSIUS + celsius
     return world
 
 

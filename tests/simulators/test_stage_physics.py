@@ -4,10 +4,11 @@ from collections import deque
 
 import pytest
 
-from coldframe.simulators.truth import CELSIUS, StageTruth, Truth
+from coldframe.simulators.truth import StageTruth, Truth
 from coldframe.simulators.world import World
+from coldframe.units import ZERO_CELSIUS
 
-COLD = CELSIUS - 185
+COLD = ZERO_CELSIUS - 185
 
 
 def hold(world: World, setpoint: float, integral: float, dt: float) -> float:
@@ -146,8 +147,8 @@ def test_a_stage_that_recovers_cools_again() -> None:
     for _ in range(10):
         world.step(600)
 
-    assert warm > CELSIUS - 165
-    assert world.stage.temperature < CELSIUS - 184
+    assert warm > ZERO_CELSIUS - 165
+    assert world.stage.temperature < ZERO_CELSIUS - 184
     assert world.events[-1].name == "stage below -170 degC"
 
 
