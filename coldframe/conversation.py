@@ -6,7 +6,6 @@ value. `Lab` runs it at once, `AsyncLab` awaits it.
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Generator, Iterable, Mapping
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -14,7 +13,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from coldframe.errors import BadRequest, ColdframeError, NotReady, UnknownName
+from coldframe.errors import BadRequest, ColdframeError, NotReady, UnknownName, near
 from coldframe.messages import (
     GUARD_PORT,
     HUB_PORT,
@@ -143,14 +142,14 @@ class Conversation:
         if device not in self.devices:
             yield from self.learn()
         if device not in self.devices:
-            raise UnknownName(f"no device {device!r}; {_near(device, self.devices)}")
+            raise UnknownName(f"no device {device!r}; {near(device, self.devices)}")
         return self.known_member(device, member)
 
     def known_member(self, device: str, member: str) -> ParameterInfo | CommandInfo:
         """The same of a device already known, without asking."""
         members = self.members(device)
         if member not in members:
-            raise UnknownName(f"{device} has no {member!r}; {_near(member, members)}")
+            raise UnknownName(f"{device} has no {member!r}; {near(member, members)}")
         return members[member]
 
     def members(self, device: str) -> dict[str, ParameterInfo | CommandInfo]:
@@ -163,7 +162,7 @@ class Conversation:
         return found | {each.name: each for each in self.devices[device].commands}
 
     def no_device(self, name: str) -> str:
-        return f"this laboratory has no {name!r}; {_near(name, self.devices)}"
+        return f"this laboratory has no {name!r}; {near(name, self.devices)}"
 
     def unit(self, name: str) -> Request:
         """The unit of a value; what is no parameter of a device is looked up in its reading."""
@@ -252,7 +251,7 @@ class Conversation:
             if each.stream is not None and each.stream.kind == kind
         ]
         if name not in senders:
-            raise UnknownName(f"{name!r} sends no {kind}; {_near(name, senders)}")
+            raise UnknownName(f"{name!r} sends no {kind}; {near(name, senders)}")
 
 
 def converted(kind: str, text: str, unit: str, where: str) -> Any:
@@ -285,14 +284,6 @@ def _value(reply: Reply) -> Any:
 def _bare(value: Any) -> Any:
     """NumPy's numbers as Python's; anything else as it is."""
     return value.item() if isinstance(value, np.generic) else value
-
-
-def _near(word: str, known: Iterable[str]) -> str:
-    names = sorted(known)
-    close = difflib.get_close_matches(word, names, n=3, cutoff=0.55)
-    if close:
-        return f"did you mean {' or '.join(close)}?"
-    return f"there is {', '.join(names)}" if names else "there is none"
 
 
 def _host_and_port(address: str) -> tuple[str, int]:

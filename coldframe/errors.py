@@ -7,7 +7,11 @@ exception again, and an unknown class becomes plain `ColdframeError`.
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from typing import ClassVar
+
+MANY = 20  # more names than a person wants to read: their devices say as much
 
 
 class ColdframeError(Exception):
@@ -122,3 +126,16 @@ def _subclasses(base: type[ColdframeError]) -> dict[str, type[ColdframeError]]:
 def from_wire(kind: str, text: str) -> ColdframeError:
     """The exception that `kind` names, carrying `text`."""
     return _subclasses(ColdframeError).get(kind, ColdframeError)(text)
+
+
+def near(word: str, known: Iterable[str]) -> str:
+    """What the writer of `word` may have meant, or all there is."""
+    known = sorted(known)
+    if members := [each for each in known if each.startswith(f"{word}.")]:
+        return f"there is {', '.join(members)}"
+    close = difflib.get_close_matches(word, known, n=3, cutoff=0.55)
+    if close:
+        return f"did you mean {' or '.join(close)}?"
+    if len(known) > MANY:
+        known = sorted({each.partition(".")[0] for each in known})
+    return f"there is {', '.join(known)}" if known else "there is none"

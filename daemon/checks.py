@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import math
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from coldframe.errors import BadRequest, OutOfRange, ReadOnly, UnknownName
+from coldframe.errors import BadRequest, OutOfRange, ReadOnly, UnknownName, near
 from coldframe.messages import ArgumentInfo, Command, CommandInfo, DeviceInfo, Hazard, ParameterInfo
 from coldframe.units import show
 
 _KINDS: dict[str, type] = {"float": float, "int": int, "bool": bool, "str": str}
-MANY = 20  # more names than a person wants to read: their devices say as much
 
 
 class Verdict(NamedTuple):
@@ -38,19 +35,6 @@ def check(info: DeviceInfo, command: Command) -> Verdict:
     if command.do == "get":
         return Verdict("neutral", None)
     return _check_set(parameter, command.value, command.name)
-
-
-def near(word: str, known: Iterable[str]) -> str:
-    """What the writer of `word` may have meant, or all there is."""
-    known = sorted(known)
-    if members := [each for each in known if each.startswith(f"{word}.")]:
-        return f"there is {', '.join(members)}"
-    close = difflib.get_close_matches(word, known, n=3, cutoff=0.55)
-    if close:
-        return f"did you mean {' or '.join(close)}?"
-    if len(known) > MANY:
-        known = sorted({each.partition(".")[0] for each in known})
-    return f"there is {', '.join(known)}" if known else "there is none"
 
 
 def _check_set(parameter: ParameterInfo, value: Any, where: str) -> Verdict:

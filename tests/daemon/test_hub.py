@@ -13,10 +13,9 @@ import pytest
 import zmq
 
 from coldframe.clock import ManualClock
-from coldframe.daemon.checks import near
 from coldframe.daemon.lanes import dealer
 from coldframe.daemon.switchboard import REMEMBERED, Expected, Switchboard
-from coldframe.errors import BadRequest, Busy, NotReady, ReadOnly
+from coldframe.errors import BadRequest, Busy, NotReady, ReadOnly, near
 from coldframe.messages import (
     Answer,
     Command,
