@@ -1,6 +1,6 @@
 """The words on the wire: every message Coldframe sends or takes, as a strict pydantic model.
 
-Two shapes travel. A *control* message is one frame of JSON with a `do`. A *stream* message is
+Two shapes travel. A *control* message is one frame of JSON. A *stream* message is
 `[topic] [JSON header]` and, for arrays, `[raw little-endian bytes]`. JSON is canonical (the order
 of the model, no spaces), so the same content is always the same bytes, live and in replay. Integers
 of nanoseconds travel as strings, because a double would lose them. There is no NaN: what is not
@@ -272,7 +272,7 @@ def failure(command_id: str, error: ColdframeError) -> Reply:
 
 
 class Register(Message):
-    """Host → guard, hub, recorder: I am here."""
+    """Host → guard, hub, recorder, and guard → hub, recorder: I am here."""
 
     do: Literal["register"] = "register"
     info: DeviceInfo
@@ -359,28 +359,28 @@ class Left(Message):
 
 
 class Relay(Message):
-    """A command on its way to a device: hub → guard (is it allowed?), guard or hub → host."""
+    """A command on its way: hub → guard, recorder, service or host; if hazardous, guard → host."""
 
     do: Literal["command"] = "command"
     command: Command
 
 
 class Answer(Message):
-    """Host or guard → hub: the reply to a relayed command."""
+    """Host, guard, recorder or service → hub: the reply to a relayed command."""
 
     do: Literal["answer"] = "answer"
     reply: Reply
 
 
 class SessionMark(Message):
-    """Recorder → host: stamp this session from here on (`null`: none)."""
+    """Recorder → host, guard, hub: stamp this session from here on (`null`: none)."""
 
     do: Literal["session"] = "session"
     session: str | None
 
 
 class SessionMarked(Message):
-    """Host → recorder: done; `next` is the sequence number each stream continues with."""
+    """The answer: done; `next` is the sequence number each stream continues with."""
 
     do: Literal["marked"] = "marked"
     device: DeviceName
