@@ -10,22 +10,22 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
-import signal
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import cast
 
 import structlog
 import zmq
 from pydantic import JsonValue
 
 from coldframe.clock import NS, Clock, open_clock
+from coldframe.daemon import reception
 from coldframe.daemon.journal import Journal
 from coldframe.daemon.judge import GUARD, Host, Judge
-from coldframe.daemon.lanes import BATCH, client_router, dealer, inner_router
+from coldframe.daemon.lanes import BATCH, dealer, inner_router
+from coldframe.daemon.lifeline import at_the_end
 from coldframe.daemon.petitions import Petitions
 from coldframe.daemon.plan import Plan
+from coldframe.daemon.reception import Asker
 from coldframe.daemon.rules import GuardSettings
 from coldframe.daemon.stamps import Stamps
 from coldframe.daemon.voice import Voice, offer
@@ -62,7 +62,6 @@ CLIENT_BATCH = 10  # commands heard before the readings have their turn: a flood
 ANSWER_ABORT_S = 3.0  # past the time the slowest output takes
 LEAVE_S = 2.0  # for hosts to verify, when the guard must go; past the same
 LAST_HAND = "lasthand"
-Asker = tuple[bytes, ...]
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ class Guard:
         self.judge = Judge(settings, clock, Journal(journal))
         self.petitions = Petitions(self.judge, self.boot)
         self._inner = inner_router(context, addresses.inner)
-        self._clients = client_router(context, addresses.clients, COMMAND_LIMIT)
+        self._clients = reception.commands(context, addresses.clients, COMMAND_LIMIT)
         self._hub = dealer(context, GUARD, addresses.hub)
         self._recorder = dealer(context, GUARD, addresses.recorder)
         for lane in (self._hub, self._recorder):
@@ -111,7 +110,7 @@ class Guard:
         self._service = None if service_pid is None else os.pidfd_open(service_pid)
         self._waiting: list[Waiting] = []
         self._stop = False
-        self.clients = cast(bytes, self._clients.getsockopt(zmq.LAST_ENDPOINT)).decode()
+        self.clients = reception.endpoint(self._clients)
 
     def stop(self) -> None:
         """Outputs safe, then end; from a signal handler or another thread."""
@@ -258,17 +257,11 @@ class Guard:
     # ---- commands -------------------------------------------------------------------------------
 
     def _hear_client(self, frames: list[bytes]) -> None:
-        """One command: [identity] [empty, from a REQ socket] [JSON]."""
-        start = 2 if len(frames) > 2 and not frames[1] else 1
-        asker, data = tuple(frames[:start]), frames[start:]
-        try:
-            if len(data) != 1:
-                raise BadRequest(f"{len(data)} frames: a command is one frame of JSON")
-            command = decode(Command, data[0]).model_copy(update={"by": "local"})
-        except BadRequest as error:
-            self._reply(asker, failure("", error))
-            return
-        self._obey(command, asker)
+        asker, command = reception.open_envelope(frames)
+        if isinstance(command, Reply):
+            self._reply(asker, command)
+        else:
+            self._obey(command, asker)
 
     def _obey(self, command: Command, asker: Asker | None) -> None:
         """The guard's own commands are answered; a hazardous one is refused, or passed on now."""
@@ -308,9 +301,8 @@ class Guard:
     def _reply(self, asker: Asker | None, reply: Reply) -> None:
         if asker is None:
             offer(self._hub, [Answer(reply=reply).encode()])
-            return
-        with contextlib.suppress(zmq.ZMQError):  # a client that is gone loses its answer
-            self._clients.send_multipart([*asker, reply.encode()], zmq.NOBLOCK)
+        else:
+            reception.answer(self._clients, asker, reply)
 
     def _leave(self, poller: zmq.Poller) -> None:
         """Nothing is granted any more; every host that is still there makes safe and verifies."""
@@ -341,11 +333,6 @@ def run_guard(plan: Plan) -> int:
     journal = plan.state / f"{plan.name}.guard.journal"
     with open_clock(plan.clock) as clock, zmq.Context() as context:
         guard = Guard(plan.guard, addresses, journal, clock, context, plan.service_pid)
-
-        def stop(number: int, frame: FrameType | None) -> None:
-            guard.stop()
-
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, stop)
+        at_the_end(guard.stop)
         gc.freeze()  # what lives for ever need not be looked at again
         return guard.run()

@@ -7,12 +7,10 @@ the instrument. Runs where there is no POSIX: a vendor's Windows PC may be a hos
 
 from __future__ import annotations
 
-import signal
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -23,6 +21,7 @@ from coldframe.clock import NS, Clock, open_clock
 from coldframe.daemon.description import describe
 from coldframe.daemon.instrument import STATUS, Instrument
 from coldframe.daemon.lanes import Lane, Lanes
+from coldframe.daemon.lifeline import at_the_end
 from coldframe.daemon.orders import Orders
 from coldframe.daemon.permits import Permits
 from coldframe.daemon.stamps import Stamps
@@ -329,7 +328,7 @@ def run_hosts(devices: list[HostSettings]) -> int:
         hosts = [DeviceHost(settings, clock, context) for settings in devices]
         ended: list[bool] = []
 
-        def stop(number: int = 0, frame: FrameType | None = None) -> None:
+        def stop() -> None:
             for host in hosts:
                 host.stop()
 
@@ -339,8 +338,7 @@ def run_hosts(devices: list[HostSettings]) -> int:
             finally:
                 stop()
 
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, stop)
+        at_the_end(stop)
         threads = [
             threading.Thread(target=serve, args=[host], name=host.settings.name) for host in hosts
         ]
@@ -350,8 +348,3 @@ def run_hosts(devices: list[HostSettings]) -> int:
             while thread.is_alive():  # joined in slices, so that signals are heard on Windows too
                 thread.join(0.2)
     return 0 if len(ended) == len(hosts) and all(ended) else 1
-
-
-def run_host(settings: HostSettings) -> int:
-    """Serve one device until SIGTERM or SIGINT."""
-    return run_hosts([settings])

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import signal
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
-from typing import Any, cast
+from typing import Any
 
 import structlog
 import zmq
 
 from coldframe.clock import NS, Clock, SharedClock, SystemClock
-from coldframe.daemon import lab_clock
+from coldframe.daemon import lab_clock, reception
 from coldframe.daemon.lanes import BATCH, dealer, inner_router
+from coldframe.daemon.lifeline import at_the_end
+from coldframe.daemon.reception import Asker
 from coldframe.daemon.stamps import Stamps
-from coldframe.daemon.switchboard import Asker, Expected, Switchboard
+from coldframe.daemon.switchboard import Expected, Switchboard
 from coldframe.errors import BadRequest, ColdframeError, NotReady
 from coldframe.messages import (
     Answer,
@@ -30,7 +29,6 @@ from coldframe.messages import (
     Reply,
     SessionMark,
     control,
-    decode,
     failure,
     header_of,
 )
@@ -43,7 +41,6 @@ ARRAYS_PER_SECOND = 25  # of one stream to watchers; the recorder has them all
 ARRAY_BYTES_PER_SECOND = 50e6
 WELCOME_EVERY = 0.2  # s between two requests to a host to register
 TURN = 0.1  # s at most between two looks at deadlines
-SYNC = b"\x01sync "  # a subscription to `sync TOKEN ` is answered on that topic at once
 
 _PARTS = ("guard", "recorder", "service", "run")  # speak without being a device
 _GOES_TO = {
@@ -82,15 +79,15 @@ class Hub:
         self._next_array: dict[bytes, int] = {}
         self._next_welcome: dict[str, int] = {}
         self._stop = threading.Event()
-        self._commands = _bound(context, zmq.ROUTER, settings.commands)
-        self._streams = _bound(context, zmq.XPUB, settings.streams)
+        self._commands = reception.commands(context, settings.commands, COMMAND_LIMIT)
+        self._streams = reception.streams(context, settings.streams, COMMAND_LIMIT, STREAM_ROOM)
         self._inner = inner_router(context, settings.inner)
         self._recorder = None
         if settings.recorder_lane:
             self._recorder = dealer(context, "hub", settings.recorder_lane)
         self.addresses = {
-            "commands": _endpoint(self._commands),
-            "streams": _endpoint(self._streams),
+            "commands": reception.endpoint(self._commands),
+            "streams": reception.endpoint(self._streams),
             "guard": settings.guard,
         }
 
@@ -131,7 +128,7 @@ class Hub:
             if socket is self._commands:
                 self._hear_client(frames)
             elif socket is self._streams:
-                self._hear_subscriber(frames[0])
+                reception.confirm(self._streams, frames[0])
             elif socket is self._inner:
                 self._hear_inside(frames)
             else:
@@ -140,16 +137,14 @@ class Hub:
     # clients ---------------------------------------------------------------------------
 
     def _hear_client(self, frames: list[bytes]) -> None:
-        """One command: [identity] [empty, from a REQ socket] [JSON]."""
-        start = 2 if len(frames) == 3 and not frames[1] else 1
-        asker, data = tuple(frames[:start]), frames[start:]
+        asker, command = reception.open_envelope(frames)
+        if isinstance(command, Reply):
+            self._reply(asker, command)
+            return
         try:
-            if len(data) != 1:
-                raise BadRequest(f"{len(data)} frames: a command is one frame of JSON")
-            command = decode(Command, data[0]).model_copy(update={"by": "local"})
             earlier = self.board.seen(asker, command)
         except BadRequest as error:
-            self._reply(asker, failure(_id_of(data), error))
+            self._reply(asker, failure(command.id, error))
             return
         if earlier is True:
             return  # under way: its answer comes once
@@ -200,9 +195,7 @@ class Hub:
             self._reply(*found)
 
     def _reply(self, asker: Asker, reply: Reply) -> None:
-        # a client that is gone, or does not read, loses its answer and nobody else's
-        with contextlib.suppress(zmq.Again, zmq.ZMQError):
-            self._commands.send_multipart([*asker, reply.encode()], zmq.NOBLOCK)
+        reception.answer(self._commands, asker, reply)
 
     def _describe(self, name: str) -> Any:
         if name:
@@ -217,12 +210,6 @@ class Hub:
             "devices": [each.model_dump(mode="json") for each in self.board.devices.values()],
             **self.settings.details,
         }
-
-    def _hear_subscriber(self, frame: bytes) -> None:
-        """Subscriptions of one connection come in order, so an answered `sync` means: all of them
-        are in force, and a snapshot asked for now leaves no gap."""
-        if frame.startswith(SYNC):
-            self._streams.send_multipart([frame[1:], b"{}"], zmq.NOBLOCK)
 
     # inside ----------------------------------------------------------------------------
 
@@ -303,42 +290,10 @@ class Hub:
 _LATER: Any = object()
 
 
-def _bound(context: zmq.Context[zmq.Socket[bytes]], kind: int, address: str) -> zmq.Socket[bytes]:
-    socket = context.socket(kind)
-    socket.linger = 0
-    socket.maxmsgsize = COMMAND_LIMIT
-    socket.handshake_ivl = 2000
-    if kind == zmq.ROUTER:
-        socket.router_mandatory = 1
-        socket.router_handover = 1
-    else:
-        socket.sndhwm = STREAM_ROOM
-    socket.bind(address)
-    return socket
-
-
-def _endpoint(socket: zmq.Socket[bytes]) -> str:
-    return cast(bytes, socket.getsockopt(zmq.LAST_ENDPOINT)).decode()
-
-
-def _id_of(data: list[bytes]) -> str:
-    """The id of a command that is otherwise wrong, so that its sender can tell which it was."""
-    try:
-        given = json.loads(data[0])["id"]
-    except (ValueError, KeyError, TypeError, IndexError, RecursionError):
-        return ""
-    return given if isinstance(given, str) and len(given) <= 64 else ""
-
-
 def run_hub(settings: HubSettings) -> int:
     """Serve until SIGTERM or SIGINT."""
     with zmq.Context() as context:
         hub = Hub(settings, context)
-
-        def stop(number: int, frame: FrameType | None) -> None:
-            hub.stop()
-
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, stop)
+        at_the_end(hub.stop)
         hub.run()
     return 0

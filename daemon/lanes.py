@@ -27,20 +27,6 @@ def inner_router(context: zmq.Context[zmq.Socket[bytes]], address: str) -> zmq.S
     return socket
 
 
-def client_router(
-    context: zmq.Context[zmq.Socket[bytes]], address: str, limit: int
-) -> zmq.Socket[bytes]:
-    """A ROUTER for clients; one that sends more than `limit` bytes at once is disconnected."""
-    socket = context.socket(zmq.ROUTER)
-    socket.linger = 0
-    socket.maxmsgsize = limit
-    socket.handshake_ivl = 2000
-    socket.router_mandatory = 1
-    socket.router_handover = 1
-    socket.bind(address)
-    return socket
-
-
 def dealer(
     context: zmq.Context[zmq.Socket[bytes]], name: str, address: str, messages: int = LANE_MESSAGES
 ) -> zmq.Socket[bytes]:

@@ -16,13 +16,13 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import structlog
 import zmq
 
 from coldframe.daemon.lanes import dealer
+from coldframe.daemon.lifeline import at_the_end
 from coldframe.drivers.base import Driver
 from coldframe.errors import BadRequest, ColdframeError
 from coldframe.messages import Left, Secured, Takeover, Watch, Watching, control, new_id
@@ -279,11 +279,6 @@ def run_lasthand(ports: Mapping[str, Port], guard: str) -> int:
     """Watch until SIGTERM, or until the service is gone and all is safe."""
     with zmq.Context() as context:
         hand = LastHand(ports, guard, context, os.getppid())
-
-        def stop(number: int, frame: FrameType | None) -> None:
-            hand.stop()
-
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, stop)
+        at_the_end(hand.stop)
         hand.run()
     return 0

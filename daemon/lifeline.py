@@ -1,4 +1,4 @@
-"""No orphans: a process that the service started ends, in its own orderly way, when it is gone.
+"""How a process of the service ends: told to by a signal, or by the end of the service. No orphans.
 
 Guard and last hand watch the service themselves, because they have something to do before they end.
 """
@@ -11,6 +11,13 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
+
+
+def at_the_end(stop: Callable[[], None]) -> None:
+    """Call `stop` when this process is told to end: SIGTERM, or Ctrl-C."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop())
 
 
 def end_with(parent: int, grace: float = 0.0) -> None:

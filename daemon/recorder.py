@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import threading
 from collections.abc import Callable
-from types import FrameType
 from typing import Any
 
 import structlog
@@ -21,6 +19,7 @@ import zmq
 import coldframe
 from coldframe.clock import NS, Clock, open_clock
 from coldframe.daemon.lanes import BATCH, dealer, inner_router
+from coldframe.daemon.lifeline import at_the_end
 from coldframe.daemon.recording import Recording
 from coldframe.daemon.session_life import RecorderSettings, SessionLife
 from coldframe.daemon.stamps import Stamps
@@ -235,12 +234,7 @@ def run_recorder(settings: RecorderSettings) -> int:
     """Serve until SIGTERM or SIGINT, then finish the file."""
     with open_clock(settings.clock) as clock, zmq.Context() as context:
         recorder = Recorder(settings, clock, context)
-
-        def stop(number: int, frame: FrameType | None) -> None:
-            recorder.stop()
-
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, stop)
+        at_the_end(recorder.stop)
         status = recorder.run()
     if status == UNFINISHED:
         os._exit(status)  # not through HDF5, which would write once more, and crash

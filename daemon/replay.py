@@ -8,22 +8,21 @@ would change something is refused. One block of the file is in memory at a time.
 from __future__ import annotations
 
 import contextlib
-import json
-import signal
+import math
 import threading
 import time
 from pathlib import Path
-from types import FrameType
 from typing import Any, cast
 
 import zmq
 
 from coldframe.clock import NS
+from coldframe.daemon import reception
+from coldframe.daemon.lifeline import at_the_end
 from coldframe.daemon.session import Message, Session
 from coldframe.daemon.show import Out
 from coldframe.daemon.switchboard import Expected, Switchboard
 from coldframe.errors import (
-    AlreadyRunning,
     BadRequest,
     ColdframeError,
     NotPermitted,
@@ -36,7 +35,6 @@ from coldframe.messages import (
     Command,
     Reading,
     Reply,
-    decode,
     failure,
     header_of,
 )
@@ -47,7 +45,6 @@ SETTLE = 0.1  # s without a new subscription before the first message goes out
 LOOK_EVERY = 100  # messages between two looks at the sockets when nothing waits
 LAST_WORDS = 10_000  # ms a subscriber has to take the rest
 COMMAND_LIMIT = 1 << 20
-SYNC = b"\x01sync "
 
 
 class Replay:
@@ -75,16 +72,16 @@ class Replay:
         self._anchor: tuple[int, int] | None = None  # recorded and present time of one instant
         self._stop = threading.Event()
         with contextlib.ExitStack() as undo:
-            self._commands = _bound(context, zmq.ROUTER, commands)
+            self._commands = reception.commands(context, commands, COMMAND_LIMIT)
             undo.callback(self._commands.close)
-            self._streams = _bound(context, zmq.XPUB, streams, self._largest())
+            self._streams = reception.streams(context, streams, COMMAND_LIMIT, self._room())
             undo.pop_all()
+        self._streams.setsockopt(zmq.XPUB_NODROP, 1)
+        here = reception.endpoint(self._commands)
         self.addresses = {
-            "commands": _endpoint(self._commands),
-            "streams": _endpoint(self._streams),
-            "guard": _endpoint(
-                self._commands
-            ),  # an abort is answered too: there is nothing to stop
+            "commands": here,
+            "streams": reception.endpoint(self._streams),
+            "guard": here,  # an abort is answered too: there is nothing to stop
         }
         self._poller = zmq.Poller()
         self._poller.register(self._commands, zmq.POLLIN)
@@ -150,9 +147,11 @@ class Replay:
             self._board.note(header_of(message.topic, message.header))
             return
 
-    def _largest(self) -> int:
-        sizes = [s.group["data"].id for s in self._session.streams() if s.kind != "reading"]
-        return max((d.dtype.itemsize * _product(d.shape[1:]) for d in sizes), default=0)
+    def _room(self) -> int:
+        """Messages a subscriber may be behind: fewer where arrays are large."""
+        arrays = [s.group["data"] for s in self._session.streams() if s.kind != "reading"]
+        largest = max((d.dtype.itemsize * math.prod(d.shape[1:]) for d in arrays), default=1)
+        return max(4, min(ROOM, ARRAY_ROOM_BYTES // largest))
 
     # ---- in ---------------------------------------------------------------------------
 
@@ -175,24 +174,19 @@ class Replay:
                 continue
             if frames[0][:1] == b"\x01":
                 self._subscribed_ns = time.monotonic_ns()
-            if frames[0].startswith(SYNC):  # as the hub does: what was asked for is in force
-                with contextlib.suppress(zmq.Again):
-                    self._streams.send_multipart([frames[0][1:], b"{}"], zmq.NOBLOCK)
+            reception.confirm(self._streams, frames[0])
 
     def _hear(self, frames: list[bytes]) -> None:
-        start = 2 if len(frames) == 3 and not frames[1] else 1
-        asker, data = frames[:start], frames[start:]
-        command_id = ""
+        asker, asked = reception.open_envelope(frames)
+        reception.answer(
+            self._commands, asker, asked if isinstance(asked, Reply) else self._reply(asked)
+        )
+
+    def _reply(self, command: Command) -> Reply:
         try:
-            if len(data) != 1:
-                raise BadRequest(f"{len(data)} frames: a command is one frame of JSON")
-            command_id = _id_of(data[0])
-            command = decode(Command, data[0])
-            reply = Reply(id=command.id, value=self._obey(command))
+            return Reply(id=command.id, value=self._obey(command))
         except ColdframeError as error:
-            reply = failure(command_id, error)
-        with contextlib.suppress(zmq.ZMQError):  # gone, or does not read
-            self._commands.send_multipart([*asker, reply.encode()], zmq.NOBLOCK)
+            return failure(command.id, error)
 
     def _obey(self, command: Command) -> Any:
         if command.do == "describe":
@@ -263,48 +257,6 @@ def _check_speed(speed: Any) -> float:
     return float(speed)
 
 
-def _product(shape: tuple[int, ...]) -> int:
-    product = 1
-    for length in shape:
-        product *= length
-    return product
-
-
-def _bound(
-    context: zmq.Context[zmq.Socket[bytes]], kind: int, address: str, largest: int = 0
-) -> zmq.Socket[bytes]:
-    socket = context.socket(kind)
-    socket.linger = 0
-    socket.maxmsgsize = COMMAND_LIMIT
-    socket.handshake_ivl = 2000
-    if kind == zmq.ROUTER:
-        socket.router_mandatory = 1
-    else:
-        socket.setsockopt(zmq.XPUB_NODROP, 1)
-        socket.sndhwm = max(4, min(ROOM, ARRAY_ROOM_BYTES // largest)) if largest else ROOM
-    try:
-        socket.bind(address)
-    except zmq.ZMQError as error:
-        socket.close()
-        raise AlreadyRunning(
-            f"{address}: {error.strerror}: a service or another replay is running there"
-        ) from None
-    return socket
-
-
-def _endpoint(socket: zmq.Socket[bytes]) -> str:
-    return cast(bytes, socket.getsockopt(zmq.LAST_ENDPOINT)).decode()
-
-
-def _id_of(data: bytes) -> str:
-    """The id of a command that may be otherwise wrong, so that its sender knows which it was."""
-    try:
-        given = json.loads(data)["id"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return ""
-    return given if isinstance(given, str) and len(given) <= 64 else ""
-
-
 def run_replay(
     path: Path,
     speed: float,
@@ -316,12 +268,7 @@ def run_replay(
     """Replay `path` once it has a subscriber, until its end, SIGTERM or SIGINT; the exit status."""
     with Session(path) as session, zmq.Context() as context:
         replay = Replay(session, context, speed=speed, commands=commands, streams=streams)
-
-        def stop(number: int, frame: FrameType | None) -> None:
-            replay.stop()
-
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, stop)
+        at_the_end(replay.stop)
         out.say(f"{session.path.name}: streams on {replay.addresses['streams']}, {replay.state}")
         sent = replay.run()
     out.value({"file": path.name, "messages": sent}, f"{sent} messages")

@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import socket
 import time
 from collections.abc import Iterator
-from types import FrameType
 
 import structlog
 import zmq
@@ -26,6 +24,7 @@ from coldframe.daemon.configuration import LoadedLab
 from coldframe.daemon.folders import run_folder, session_folder, state_folder
 from coldframe.daemon.lab_checks import guard_settings
 from coldframe.daemon.lanes import dealer
+from coldframe.daemon.lifeline import at_the_end
 from coldframe.daemon.lock import Lock
 from coldframe.daemon.notify import notify, watchdog_seconds
 from coldframe.daemon.peer import Peer
@@ -63,8 +62,7 @@ class Service:
         """Serve until SIGTERM or SIGINT: 0; or until the guard is gone: 1."""
         logs.configure("service")
         self._lock = Lock(self.folder / "lock")
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._told_to_stop)
+        at_the_end(self._told_to_stop)
         try:
             with zmq.Context() as context:
                 return self._serve(context)
@@ -266,7 +264,7 @@ class Service:
 
     # stop ------------------------------------------------------------------------------
 
-    def _told_to_stop(self, number: int, frame: FrameType | None) -> None:
+    def _told_to_stop(self) -> None:
         self._stop = True
 
     def _end(self) -> None:

@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from coldframe.clock import NS
-from coldframe.daemon.checks import check, near
-from coldframe.errors import BadRequest, Busy, NotReady, TooLate, UnknownName
+from coldframe.daemon.checks import check
+from coldframe.daemon.reception import Asker
+from coldframe.errors import BadRequest, Busy, NotReady, TooLate, UnknownName, near
 from coldframe.messages import (
     Command,
     CommandInfo,
@@ -30,7 +31,6 @@ PATIENCE = 60.0  # s for an answer when the command gives no deadline
 MARGIN = 0.5  # s past a deadline: the order may have begun just before it
 FRESH = 2.0  # polling periods a reading may be old and still answer `get`
 
-Asker = tuple[bytes, ...]  # the envelope an answer goes back in
 Key = tuple[Asker, str]
 
 

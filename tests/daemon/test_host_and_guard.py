@@ -219,12 +219,12 @@ def test_a_host_ends_on_sigterm_with_its_output_safe(bench: Any) -> None:
         table = Table(spine, bench)
         program = (
             "from pathlib import Path\n"
-            "from coldframe.daemon.host import HostSettings, run_host\n"
+            "from coldframe.daemon.host import HostSettings, run_hosts\n"
             "from tests.spine import Lamp\n"
             f"lane = 'ipc://{folder}/'\n"
             f"run = HostSettings('lamp', Lamp, '{table.address}', lane + 'guard', lane + 'hub',\n"
             f"    lane + 'recorder', simulated=True, clock=Path('{folder}/clock'))\n"
-            "raise SystemExit(run_host(run))\n"
+            "raise SystemExit(run_hosts([run]))\n"
         )
         with subprocess.Popen([sys.executable, "-c", program], cwd=ROOT) as host:
             try:
