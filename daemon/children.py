@@ -29,7 +29,6 @@ class Child:
     ):
         self.name, self._arguments, self._environment = name, list(arguments), environment
         self._log_file, self._holds = log_file, tuple(holds)  # descriptors it inherits
-        self.started = 0.0
         self.start()
 
     def start(self) -> None:
@@ -48,7 +47,6 @@ class Child:
                 start_new_session=True,
                 pass_fds=self._holds,
             )
-        self.started = time.monotonic()
 
     @property
     def pid(self) -> int:

@@ -1,8 +1,8 @@
 """Columns of a session file: 1-D datasets that only grow, and the rows of a stream made of them.
 
 Every message of a stream is a row. The columns hold what its header said, so that the very bytes
-can be given back; a message that they cannot give back (`fits` says so) stands whole in the journal
-and its row says `VERBATIM`.
+can be given back; a message that they cannot give back stands whole in the journal, and its row
+says `VERBATIM`.
 """
 
 from __future__ import annotations

@@ -19,7 +19,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from coldframe.daemon.lab_checks import cross_checks
-from coldframe.daemon.lab_models import Lab, Settings
+from coldframe.daemon.lab_models import Lab
+from coldframe.daemon.rules import Frozen
 from coldframe.daemon.toml_lines import line_of
 from coldframe.errors import ConfigurationError
 
@@ -29,7 +30,7 @@ RULE_TABLES = ("rule", "check")
 Source = tuple[Path, str, dict[str, Any]]  # a file, its text, what it parses to
 
 
-class LoadedLab(Settings):
+class LoadedLab(Frozen):
     """A laboratory and the text it was read from, which goes into every session."""
 
     lab: Lab

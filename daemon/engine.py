@@ -26,7 +26,7 @@ WARN_AGAIN_S = 60.0
 
 
 class State(StrEnum):
-    """Of one rule; BYPASSED and FAULT belong here when they come."""
+    """Of one rule."""
 
     INIT = "init"
     ARMED = "armed"

@@ -32,8 +32,8 @@ class Instrument:
         self.units = {each.name: each.unit for each in info.parameters}
         periods = {each.name: each.poll for each in info.parameters}
         self.schedule = Schedule({**periods, STATUS: STATUS_EVERY}, mono)
-        self._settings = [each.name for each in info.parameters if each.writable]
-        self._settings = [name for name in self._settings if self.readable(name)]
+        writable = (each.name for each in info.parameters if each.writable)
+        self._settings = [name for name in writable if self.readable(name)]
         self._stamps, self._publish = stamps, publish
         self._connection = Connection(driver, mono)
         self._last: dict[str, Scalar] = {}
@@ -230,7 +230,7 @@ class Instrument:
         self.owes_safe = False
         self._left_on = set(self.driver.outputs_on())
         states = "; ".join(output.safe_state for output in self.driver.outputs)
-        words = f"{states or 'nothing to make safe'}"
+        words = states or "nothing to make safe"
         self._event("safe", f"{self.driver.name}: {words} ({why})")
         self.refresh()
         return True, words

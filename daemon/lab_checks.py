@@ -5,13 +5,18 @@ from __future__ import annotations
 from pydantic import ValidationError
 
 from coldframe.daemon.lab_models import DeviceSettings, Lab
-from coldframe.daemon.rules import GuardSettings, Rule, derived_signals, for_devices
+from coldframe.daemon.rules import (
+    DERIVED_POLL_S,
+    GuardSettings,
+    Rule,
+    derived_signals,
+    for_devices,
+)
 from coldframe.drivers.base import Driver
 from coldframe.drivers.catalogue import driver
 from coldframe.errors import ColdframeError, ConfigurationError, OutOfRange
 from coldframe.units import parse
 
-DERIVED_POLL = 0.1  # s between two values of what the guard works out itself
 Problem = tuple[list[str | int], str]
 
 
@@ -129,7 +134,7 @@ def signal_of(lab: Lab, classes: dict[str, type[Driver]], name: str) -> tuple[st
     device, _, parameter = name.partition(".")
     derived = derived_signals(lab.dose, lab.cell, lab.ion)
     if name in derived:
-        return derived[name], DERIVED_POLL
+        return derived[name], DERIVED_POLL_S
     if device not in classes:
         raise ConfigurationError(f"{name}: no device {device!r}; there are {', '.join(classes)}")
     declared = classes[device].parameters.get(parameter)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import Field, JsonValue
 
 from coldframe.daemon.rules import (
     CellSettings,
     Check,
     ContactSettings,
     DoseSettings,
+    Frozen,
     IonStepSettings,
     Rule,
 )
@@ -22,13 +23,7 @@ from coldframe.simulators.world import Truth
 Port = int
 
 
-class Settings(BaseModel):
-    """Frozen, and nothing unknown."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class LabSettings(Settings):
+class LabSettings(Frozen):
     """What the laboratory is."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9-]*$", max_length=40)
@@ -45,7 +40,7 @@ class LabSettings(Settings):
     seed: int = Field(0, description="of the simulated world")
 
 
-class ServiceSettings(Settings):
+class ServiceSettings(Frozen):
     """Where the service listens, on loopback; 0 takes any free port."""
 
     hub: Port = Field(HUB_PORT, ge=0, le=65535)
@@ -54,7 +49,7 @@ class ServiceSettings(Settings):
     recorder: Port = Field(RECORDER_PORT, ge=0, le=65535)
 
 
-class RecordSettings(Settings):
+class RecordSettings(Frozen):
     """Where sessions go, and how."""
 
     folder: str = Field(
@@ -65,7 +60,7 @@ class RecordSettings(Settings):
     operator: str = ""
 
 
-class DeviceSettings(Settings):
+class DeviceSettings(Frozen):
     """One instrument."""
 
     model: str
@@ -79,7 +74,7 @@ class DeviceSettings(Settings):
     accept_no_deadman: str = Field("", description="why a hazardous output may be without one")
 
 
-class Lab(Settings):
+class Lab(Frozen):
     """The whole file."""
 
     lab: LabSettings

@@ -14,7 +14,7 @@ from coldframe.daemon.checks import check
 from coldframe.daemon.dose import Calibration
 from coldframe.daemon.judge import GUARD, Judge
 from coldframe.daemon.predict import cold_bias
-from coldframe.daemon.rules import Check, SpecimenMode
+from coldframe.daemon.rules import DERIVED_POLL_S, Check, SpecimenMode
 from coldframe.daemon.vetting import as_number
 from coldframe.errors import BadRequest, Interlocked, NotReady, StorageError, UnknownName
 from coldframe.messages import (
@@ -127,7 +127,7 @@ class Petitions:
                 name=name.removeprefix(f"{GUARD}."),
                 kind="float" if name in self.judge.derived.units else "str",
                 unit=unit,
-                poll=0.1,
+                poll=DERIVED_POLL_S,
                 hazard="neutral",
             )
             for name, (_, unit) in self.judge.values().items()

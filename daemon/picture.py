@@ -48,7 +48,6 @@ def draw(session: Path, target: Path) -> Path:
                 "bias.voltage",
                 "bias.current",
                 "bias.output",
-                "beam.dose_rate",
                 "beam.dose",
             )
             if data.has_log(name)

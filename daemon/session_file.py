@@ -164,14 +164,6 @@ class SessionFile:
             raise StorageError(f"{self.path}: could not be finished: {error}") from error
         self.journal.path.unlink()
 
-    def abandon(self) -> None:
-        """Let go of the file as it is: SWMR readers open it up to the last flush."""
-        for each in self._pending:
-            each.chunk.cancel()
-        self._pending.clear()
-        self._close_file()
-        self.journal.close()
-
     # ---- inside ---------------------------------------------------------------------------
 
     def _append_reading(self, arrival: int, header: Reading, data: bytes) -> bool:

@@ -32,7 +32,7 @@ class Line(NamedTuple):
     topic: bytes
     header: bytes
     payload: bytes | None
-    kind: str  # "message", or what the record says: gap, restart, refused, boot
+    kind: str  # "message", or what the record says: begin, end, gap, restart, refused
     record: dict[str, Any]
 
 
@@ -83,7 +83,6 @@ class Journal:
 
     def __init__(self, path: Path):
         self.path = path
-        self.lines = 0
         self._chain = START
         self._waiting: list[bytes] = []
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
@@ -93,7 +92,6 @@ class Journal:
         self._waiting.append(
             body + b',"chain":"%s","crc":"%08x"}\n' % (self._chain.encode(), crc32(body))
         )
-        self.lines += 1
 
     def flush(self) -> None:
         data = b"".join(self._waiting)

@@ -27,7 +27,6 @@ class Stack:
     def __init__(self, group: h5py.Group, name: str, info: StreamInfo):
         self.path, self.name, self.unit = group.name, name, info.unit
         self.dtype, self.shape = np.dtype(info.dtype), tuple(info.shape)
-        self.dtype_text = info.dtype
         self.nbytes = int(np.prod(self.shape)) * self.dtype.itemsize
         self.rows = Rows(group, ARRAY_COLUMNS)
         self.data: h5py.Dataset = group["data"]
