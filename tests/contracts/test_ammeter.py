@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,21 +10,8 @@ import pytest
 from coldframe.errors import ColdframeError, LinkError
 from coldframe.roles import Ammeter
 from tests.conftest import Bench
-from tests.contracts.discovered import models, simulator_of
 
-MODELS = models("Ammeter")
-
-
-@pytest.fixture(params=MODELS, ids=[model for _, model in MODELS])
-def pair(request: Any, bench: Bench) -> Iterator[tuple[Any, Any]]:
-    kind, model = request.param
-    imitation = simulator_of(model)
-    instrument, address = bench.serve(imitation, model, imitation.transports[0])
-    driver = kind("cup", address, model)
-    driver.open()
-    driver.identify()
-    yield driver, instrument
-    driver.close()
+ROLE, NAME = Ammeter, "cup"
 
 
 def accepted(driver: Any) -> Ammeter:

@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from coldframe.drivers.base import Driver
-from coldframe.drivers.keithley2450 import Keithley2450
 from coldframe.errors import OutOfRange
 from coldframe.roles import BiasSource
-from coldframe.simulators.keithley2450 import Keithley2450Simulator
 
-SOURCES = [(Keithley2450, Keithley2450Simulator, "keithley2450")]
-
-
-@pytest.fixture(params=SOURCES, ids=lambda kind: kind[2])
-def pair(request: Any, bench: Any) -> Iterator[tuple[Any, Any]]:
-    kind, imitation, model = request.param
-    simulator, address = bench.serve(imitation, model)
-    driver = kind("bias", address, model)
-    driver.open()
-    driver.identify()
-    yield driver, simulator
-    driver.close()
+ROLE, NAME = BiasSource, "bias"
 
 
 def accepted(driver: Any) -> BiasSource:

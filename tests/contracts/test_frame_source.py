@@ -3,31 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 
 from coldframe.drivers.base import Sample
-from coldframe.drivers.merlin import Merlin
 from coldframe.errors import Disconnected, OutOfRange
 from coldframe.roles import FrameSource
-from coldframe.simulators.merlin import MerlinSimulator
 from coldframe.status import Status
 
-FRAME_SOURCES = [(Merlin, MerlinSimulator, "merlin")]
-
-
-@pytest.fixture(params=FRAME_SOURCES, ids=lambda kind: kind[2])
-def pair(request: Any, bench: Any) -> Iterator[tuple[Any, Any]]:
-    kind, imitation, model = request.param
-    simulator, address = bench.serve(imitation, model)
-    driver = kind("camera", address, model)
-    driver.open()
-    driver.identify()
-    yield driver, simulator
-    driver.close()
+ROLE, NAME = FrameSource, "camera"
 
 
 def accepted(driver: Any) -> FrameSource:

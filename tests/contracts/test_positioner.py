@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from coldframe.drivers.anc300 import Anc300
 from coldframe.errors import OutOfRange
 from coldframe.roles import Positioner
-from coldframe.simulators.anc300 import Anc300Simulator
 
-POSITIONERS = [(Anc300, Anc300Simulator, "anc300")]
+ROLE, NAME = Positioner, "needle"
 
 
-@pytest.fixture(params=POSITIONERS, ids=lambda kind: kind[2])
-def pair(request: Any, bench: Any) -> Iterator[tuple[Any, Any]]:
-    kind, imitation, model = request.param
-    simulator, address = bench.serve(imitation, model)
+@pytest.fixture(autouse=True)
+def particle(bench: Any) -> None:
+    """Something to touch."""
     bench.do(lambda: bench.world.load("particle_5nm"))
-    driver = kind("needle", address, model)
-    driver.open()
-    yield driver, simulator
-    driver.close()
 
 
 def accepted(driver: Any) -> Positioner:

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from coldframe.drivers.emstat import EmStat
 from coldframe.roles import Potentiostat
-from coldframe.simulators.emstat import EmStatSimulator
 
-POTENTIOSTATS = [(EmStat, EmStatSimulator, "emstat", "serial")]
+ROLE, NAME = Potentiostat, "potentiostat"
 
 
-@pytest.fixture(params=POTENTIOSTATS, ids=lambda kind: kind[2])
-def pair(request: Any, bench: Any) -> Iterator[tuple[Any, Any]]:
-    kind, imitation, model, transport = request.param
-    simulator, address = bench.serve(imitation, model, transport=transport)
+@pytest.fixture(autouse=True)
+def time_passes(bench: Any) -> None:
+    """The world moves by itself: a script takes time."""
 
     async def move() -> None:
         while True:
@@ -28,10 +25,6 @@ def pair(request: Any, bench: Any) -> Iterator[tuple[Any, Any]]:
 
     tasks: list[Any] = []
     bench.do(lambda: tasks.append(asyncio.get_running_loop().create_task(move())))
-    driver = kind("potentiostat", address, model)
-    driver.open()
-    yield driver, simulator
-    driver.close()
 
 
 def accepted(driver: Any) -> Potentiostat:

@@ -3,34 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 
 from coldframe.drivers.base import Sample
-from coldframe.drivers.dp5 import Dp5
 from coldframe.errors import Disconnected, OutOfRange
 from coldframe.roles import SpectrumSource
-from coldframe.simulators.dp5 import Dp5Simulator
 from coldframe.status import Status
 
-SPECTRUM_SOURCES = [(Dp5, Dp5Simulator, "dp5", "udp")]
+ROLE, NAME = SpectrumSource, "eds"
 
 
-@pytest.fixture(params=SPECTRUM_SOURCES, ids=lambda kind: kind[2])
-def pair(request: Any, bench: Any) -> Iterator[tuple[Any, Any]]:
-    kind, imitation, model, transport = request.param
-    simulator, address = bench.serve(imitation, model, transport)
+@pytest.fixture(autouse=True)
+def lamella(bench: Any) -> None:
+    """Something to see, in the beam."""
     bench.do(lambda: bench.world.load("lamella"))
     bench.world.beam.blanked = False
     bench.step(0.1)
-    driver = kind("eds", address, model)
-    driver.open()
-    driver.identify()
-    yield driver, simulator
-    driver.close()
 
 
 def accepted(driver: Any) -> SpectrumSource:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,21 +12,8 @@ from coldframe.errors import LinkError, NotSafe, OutOfRange
 from coldframe.roles import Thermostat
 from coldframe.simulators.ports import Instrument
 from tests.conftest import Bench
-from tests.contracts.discovered import models, simulator_of
 
-MODELS = models("Thermostat")
-
-
-@pytest.fixture(params=MODELS, ids=[model for _, model in MODELS])
-def pair(request: Any, bench: Bench) -> Iterator[tuple[Any, Any]]:
-    kind, model = request.param
-    imitation = simulator_of(model)
-    instrument, address = bench.serve(imitation, model, imitation.transports[0])
-    driver = kind("stage", address, model)
-    driver.open()
-    driver.identify()
-    yield driver, instrument
-    driver.close()
+ROLE, NAME = Thermostat, "stage"
 
 
 def accepted(driver: Any) -> Thermostat:
