@@ -29,36 +29,47 @@ class SlowDrift:
         return float(np.dot(self._weights, np.sin(self._rates * t + self._phases)))
 
 
-class ElectronBeam:
-    """An electron column whose blanker acts a little later than it was told."""
+class Column:
+    """What both columns are: a voltage, on or off, and a current that drifts."""
 
-    def __init__(self, truth: BeamTruth, journal: Journal, random: np.random.Generator) -> None:
-        self._truth = truth
+    name = "beam"
+
+    def __init__(
+        self, truth: BeamTruth | IonTruth, journal: Journal, random: np.random.Generator, on: bool
+    ) -> None:
         self._journal = journal
         self._drift = SlowDrift(truth.drift_period, random)
         self.kv = truth.kv
-        self._on = truth.on
-        self.magnification = truth.magnification
-        self.blanker_latency = truth.blanker_latency
-        self.screen_down = False
-        self.stuck = False
         self.factor = 1.0
-        self._spot = truth.spot
-        self._set_current: float | None = None
-        self._commanded = True
-        self._blanked_now = True
-        self._pending: list[tuple[float, bool]] = []
+        self._on = on
 
     @property
     def on(self) -> bool:
-        """Whether the high voltage and the gun are on."""
+        """Whether the high voltage and the source are on."""
         return self._on
 
     @on.setter
     def on(self, on: bool) -> None:
         if on != self._on:
-            self._journal.note("beam on" if on else "beam off")
+            self._journal.note(f"{self.name} on" if on else f"{self.name} off")
         self._on = on
+
+
+class ElectronBeam(Column):
+    """An electron column whose blanker acts a little later than it was told."""
+
+    def __init__(self, truth: BeamTruth, journal: Journal, random: np.random.Generator) -> None:
+        super().__init__(truth, journal, random, truth.on)
+        self._truth = truth
+        self.magnification = truth.magnification
+        self.blanker_latency = truth.blanker_latency
+        self.screen_down = False
+        self.stuck = False
+        self._spot = truth.spot
+        self._set_current: float | None = None
+        self._commanded = True
+        self._blanked_now = True
+        self._pending: list[tuple[float, bool]] = []
 
     @property
     def spot(self) -> int:
@@ -160,33 +171,20 @@ class ElectronBeam:
             self._pending.append((self._journal.now + self.blanker_latency, self._commanded))
 
 
-class IonBeam:
+class IonBeam(Column):
     """An ion column. While it scans it mills the specimen; parked, it falls into the cup."""
 
+    name = "ion beam"
+
     def __init__(self, truth: IonTruth, journal: Journal, random: np.random.Generator) -> None:
+        super().__init__(truth, journal, random, False)
         self._truth = truth
-        self._journal = journal
-        self._drift = SlowDrift(truth.drift_period, random)
         self.species = truth.species
-        self.kv = truth.kv
         self.presets = dict(truth.presets)
         self._preset = truth.preset
-        self._on = False
         self._scanning = False
-        self.factor = 1.0
         self.ions = 0.0
         self.removed_volume = 0.0
-
-    @property
-    def on(self) -> bool:
-        """Whether ions leave the column."""
-        return self._on
-
-    @on.setter
-    def on(self, on: bool) -> None:
-        if on != self._on:
-            self._journal.note("ion beam on" if on else "ion beam off")
-        self._on = on
 
     @property
     def preset(self) -> str:
