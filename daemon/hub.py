@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 import zmq
 
-from coldframe.clock import NS, Clock, SharedClock, SystemClock
+from coldframe.clock import NS, Clock, open_clock
 from coldframe.daemon import lab_clock, reception
 from coldframe.daemon.lanes import BATCH, dealer, inner_router
 from coldframe.daemon.lifeline import at_the_end
@@ -69,13 +69,14 @@ class HubSettings:
 class Hub:
     """The sockets around a switchboard; one thread, and nothing in it waits for anybody."""
 
-    def __init__(self, settings: HubSettings, context: zmq.Context[zmq.Socket[bytes]]):
+    def __init__(
+        self, settings: HubSettings, clock: Clock, context: zmq.Context[zmq.Socket[bytes]]
+    ):
         self.settings = settings
-        self._clock: Clock = SharedClock(settings.clock) if settings.clock else SystemClock()
-        self._mono = self._clock.mono_ns
+        self._mono = clock.mono_ns
         self.board = Switchboard(settings.expected, self._mono)
-        self._stamps = Stamps("hub", self._clock, settings.simulated)
-        self._lab_clock = lab_clock.LabClock(self._clock, settings.lab, self._stamps)
+        self._stamps = Stamps("hub", clock, settings.simulated)
+        self._lab_clock = lab_clock.LabClock(clock, settings.lab, self._stamps)
         self._next_array: dict[bytes, int] = {}
         self._next_welcome: dict[str, int] = {}
         self._stop = threading.Event()
@@ -116,8 +117,6 @@ class Hub:
         finally:
             for socket in sockets:
                 socket.close()
-            if isinstance(self._clock, SharedClock):
-                self._clock.close()
 
     def _drain(self, socket: zmq.Socket[bytes]) -> None:
         for _ in range(BATCH):
@@ -292,8 +291,8 @@ _LATER: Any = object()
 
 def run_hub(settings: HubSettings) -> int:
     """Serve until SIGTERM or SIGINT."""
-    with zmq.Context() as context:
-        hub = Hub(settings, context)
+    with open_clock(settings.clock) as clock, zmq.Context() as context:
+        hub = Hub(settings, clock, context)
         at_the_end(hub.stop)
         hub.run()
     return 0

@@ -354,7 +354,7 @@ class Spine:
             simulated=simulated,
             clock=self.clock_file,
         )
-        self.hub = Hub(self._hub_settings, self.context)
+        self.hub = Hub(self._hub_settings, self._clock, self.context)
         self.recorder = Recorder(self.context, folder)
         self._parts: list[Any] = [self.recorder, self.guard or self.real_guard]
         for part in self._parts:
@@ -369,7 +369,7 @@ class Spine:
         """As after a crash: nothing is remembered."""
         self.hub.stop()
         self._threads[0].join(5)
-        self.hub = Hub(self._hub_settings, self.context)
+        self.hub = Hub(self._hub_settings, self._clock, self.context)
         self._threads[0] = threading.Thread(target=self.hub.run, name="hub")
         self._threads[0].start()
 
