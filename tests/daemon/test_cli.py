@@ -91,7 +91,14 @@ def test_every_command_takes_json():
 
 @pytest.mark.parametrize(
     "arguments",
-    [("nonsense",), ("serve",), ("simulate", "lakeshore336"), ("set", "stage.setpoint")],
+    [
+        ("nonsense",),
+        ("serve",),
+        ("simulate", "lakeshore336"),
+        ("simulate", "lakeshore336", "--tcp", "0", "--serial", "tty"),
+        ("simulate", "config/simulated.toml", "--fault", "silence"),
+        ("set", "stage.setpoint"),
+    ],
 )
 def test_wrong_usage_is_64(arguments):
     assert coldframe(*arguments).returncode == 64
