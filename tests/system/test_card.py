@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -387,6 +388,24 @@ def replayed(path: Path, speed: float) -> list[list[bytes]]:
                     heard.append(bare.recv_multipart())
         thread.join(20)
     return heard
+
+
+def test_everything_listens_on_loopback_alone(tem: RunningLab) -> None:
+    assert tem.process is not None
+    held = set()
+    for pid in {tem.process.pid, *tem.pids().values()}:
+        for entry in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(OSError):  # it was closed meanwhile
+                held.add(os.readlink(entry))
+    rows = [
+        row.split()
+        for kind in ("tcp", "tcp6", "udp", "udp6")
+        for row in Path(f"/proc/net/{kind}").read_text().splitlines()[1:]
+    ]
+    ours = [row[1] for row in rows if row[3] in ("0A", "07") and f"socket:[{row[9]}]" in held]
+
+    assert len(ours) >= 3 + 7  # the service's, and those of the instruments
+    assert [address for address in ours if not address.startswith("0100007F:")] == []
 
 
 # ---- people --------------------------------------------------------------------------------------
