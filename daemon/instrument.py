@@ -182,7 +182,7 @@ class Instrument:
             self._lost(error)
 
     def refresh(self) -> None:
-        """An order was carried out: what it may have changed is read again soon."""
+        """What an order may have changed, or a session is to hold, is read again soon."""
         self.schedule.soon([*self._settings, *self.schedule.periods])
 
     def _send(self, name: str, value: Scalar) -> None:

@@ -20,6 +20,7 @@ import pytest
 import zmq
 
 from coldframe.client import Lab
+from coldframe.daemon.configuration import load
 from coldframe.daemon.plan import FILE
 from coldframe.daemon.replay import Replay
 from coldframe.daemon.session import Session
@@ -348,6 +349,17 @@ def test_hdf5(recorded: Recorded) -> None:
         first, later = recorded.seen  # while it was written
         assert 0 < first < later <= len(file["entry/camera/data"])
     assert any(len(shape) == 3 and shape[1:] == (256, 256) for shape in shapes)
+
+
+def test_a_session_holds_every_parameter_of_every_device(
+    tem: RunningLab, recorded: Recorded
+) -> None:
+    drivers = load(tem.lab_file).lab.drivers()
+
+    with h5py.File(recorded.path) as file:
+        logs = set(file["entry/logs"])
+
+    assert {f"{name}.{each}" for name, kind in drivers.items() for each in kind.parameters} <= logs
 
 
 @pytest.mark.parametrize("speed", [1, 10, 0])
