@@ -64,7 +64,7 @@ class IonColumn(Protocol):
 
 
 class Ammeter(Protocol):
-    """Measures a small current (A)."""
+    """Measures a small current (A); positive charge that flows in is a positive one."""
 
     @property
     def current(self) -> Readable[float]: ...

@@ -14,6 +14,7 @@ from coldframe.daemon.lab_models import Lab
 from coldframe.daemon.rules import Rule
 from coldframe.daemon.show import Sheet
 from coldframe.drivers.base import Driver, Output
+from coldframe.units import show
 
 TRANSACTION = 0.25  # s, the longest time-out on a hazardous port
 GUARD = 0.05  # s from a reading to the order on its way, default scheduler (docs: interlocks)
@@ -60,9 +61,9 @@ def _when(rule: Rule) -> str:
     name = f"|{rule.signal}|" if rule.magnitude else rule.signal
     parts = []
     if rule.above is not None:
-        parts.append(f"{name} > {rule.above:g} {rule.unit}")
+        parts.append(f"{name} > {show(rule.above, rule.unit)}")
     if rule.below is not None:
-        parts.append(f"{name} < {rule.below:g} {rule.unit}")
+        parts.append(f"{name} < {show(rule.below, rule.unit)}")
     if rule.rate is not None:
         for side, limit in (("above", rule.rate.above), ("below", rule.rate.below)):
             if limit is not None:

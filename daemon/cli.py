@@ -91,10 +91,12 @@ def simulate(
     """
     from coldframe.daemon import simulation
 
+    chosen = [(n, v) for n, v in (("tcp", tcp), ("udp", udp), ("serial", serial)) if v is not None]
     if what.endswith(".toml"):
+        if chosen or fault:
+            raise typer.BadParameter("a laboratory's file says itself where its instruments are")
         simulation.laboratory(Path(what), speed=speed, as_json=json)
         return
-    chosen = [(n, v) for n, v in (("tcp", tcp), ("udp", udp), ("serial", serial)) if v is not None]
     if len(chosen) != 1:
         raise typer.BadParameter("say where: --tcp PORT, --udp PORT or --serial LINK")
     transport, where = chosen[0]
@@ -109,7 +111,8 @@ def host(
     device: Annotated[list[str], typer.Argument(metavar="DEVICE …")],
     json: Json = False,
 ) -> None:
-    """Device hosts for the named devices, dialling in to a service that runs."""
+    """Device hosts for devices that LAB.toml says are hosted elsewhere; they dial in to the
+    service that runs here."""
     from coldframe.daemon.configuration import load
     from coldframe.daemon.service import run_hosts
 

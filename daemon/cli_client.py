@@ -18,6 +18,7 @@ Address = Annotated[
     str, typer.Option("--address", envvar="COLDFRAME_ADDRESS", help="the service's command socket")
 ]
 Name = Annotated[str, typer.Argument(metavar="DEVICE.PARAMETER")]
+UNITS = ("K", "V", "A", "s", "m")  # as the names of arguments and results of procedures end
 HERE = "tcp://127.0.0.1:5750"
 
 
@@ -133,10 +134,17 @@ def run(
     json: Json = False,
 ) -> None:
     """Run an experiment procedure in the service, with progress."""
-    out = Out(json)
+    out, given = Out(json), wanted(protocol, arguments)
     with coldframe.connect(address) as lab, out.progress(protocol) as bar:
-        result = lab.run(protocol, report=bar, **key_values(arguments))
-    out.tree(result)
+        result = lab.run(protocol, report=bar, **given)
+    if json:
+        out.value(result)
+        return
+    shown = {
+        name: show(value, unit) if (unit := unit_of(name)) else value
+        for name, value in result.items()
+    }
+    out.tree(shown)
 
 
 def watch(
@@ -232,13 +240,23 @@ def pairs(arguments: list[str] | None) -> dict[str, str]:
     return found
 
 
-def key_values(arguments: list[str] | None) -> dict[str, Any]:
-    """`k=v` pairs; numbers, true, false become what they are, the rest stays text."""
+def wanted(protocol: str, arguments: list[str] | None) -> dict[str, Any]:
+    """`k=v` as the procedure declares it: `spots=6` is text, `steps=6` a number, and
+    `setpoint_K=-185degC` a temperature, which needs its unit here as everywhere."""
+    from coldframe.conversation import converted
+    from coldframe.protocols.catalogue import find, signature
+
+    declared = signature(find(protocol))
     found: dict[str, Any] = {}
     for key, text in pairs(arguments).items():
-        try:
-            value = jsonlib.loads(text)
-        except ValueError:
-            value = text
-        found[key] = value if isinstance(value, bool | int | float | str) else text
+        if key in declared:  # the service refuses others by name
+            kind, where = str(declared[key]["kind"]), f"{protocol}({key})"
+            found[key] = converted(kind, text, unit_of(key), where)
+        else:
+            found[key] = text
     return found
+
+
+def unit_of(name: str) -> str:
+    """The unit a procedure's argument or result has by its name: `setpoint_K`."""
+    return next((unit for unit in UNITS if name.endswith(f"_{unit}")), "")

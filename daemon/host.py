@@ -177,6 +177,8 @@ class DeviceHost:
         if self._lanes.flush():  # what was taken under the old session leaves before the new one
             for mark in self._marks:
                 self._lanes.send("recorder", self._stamps.mark(mark.session))
+                if mark.session is not None:
+                    self._instrument.refresh()  # a file says of every setting what it was
             self._marks.clear()
         if lost := self._lanes.take_lost():
             text = f"{self.settings.name}: {lost} readings did not reach the recorder"

@@ -9,7 +9,15 @@ from coldframe.daemon.connection import Connection
 from coldframe.daemon.polling import Schedule
 from coldframe.daemon.stamps import Frames, Stamps
 from coldframe.drivers.base import Driver, Sample
-from coldframe.errors import BadRequest, Busy, ColdframeError, Disconnected, LinkError, NotReady
+from coldframe.errors import (
+    BadRequest,
+    Busy,
+    ColdframeError,
+    Disconnected,
+    LinkError,
+    NotReady,
+    Silence,
+)
 from coldframe.messages import DeviceInfo, Scalar, plain
 from coldframe.status import Severity, Status
 
@@ -137,13 +145,16 @@ class Instrument:
             pass  # `read` has published the failure, and dropped a link that is lost
 
     def read(self, name: str) -> Scalar:
-        """Read `name`, publish it and return it; a failure is published and raised."""
+        """Read `name`, publish it and return it; a failure is raised, and published unless it
+        is a single silence."""
         try:
             value = plain(self.driver.get(name))
         except ColdframeError as error:
             if self._connection.failed(error):
                 self._lost(error)
-            elif name not in self._bad:
+            elif name not in self._bad and not isinstance(error, Silence):
+                # one answer that did not come says nothing yet: the guard counts the age of the
+                # last one, and the next silences in a row are a lost link
                 self._send(name, None)
             raise
         self._connection.worked()
@@ -182,7 +193,7 @@ class Instrument:
             self._lost(error)
 
     def refresh(self) -> None:
-        """An order was carried out: what it may have changed is read again soon."""
+        """What an order may have changed, or a session is to hold, is read again soon."""
         self.schedule.soon([*self._settings, *self.schedule.periods])
 
     def _send(self, name: str, value: Scalar) -> None:

@@ -15,8 +15,10 @@ from coldframe.daemon.rules import (
 from coldframe.drivers.base import Driver
 from coldframe.drivers.catalogue import driver
 from coldframe.errors import ColdframeError, ConfigurationError, OutOfRange
+from coldframe.simulators.laboratory import TRUTH
 from coldframe.units import parse
 
+NOT_FOR_DEVICES = (TRUTH, "pid")  # what else stands in the simulators' address file
 Problem = tuple[list[str | int], str]
 
 
@@ -33,6 +35,8 @@ def cross_checks(lab: Lab) -> list[Problem]:
             continue
         problems += _check_device(where, device, classes[name])
         simulated = device.address.startswith("sim://")
+        if device.address.removeprefix("sim://").partition("?")[0] in NOT_FOR_DEVICES:
+            problems.append(([*where, "address"], "this is no instrument: choose another name"))
         if simulated and not lab.lab.simulated:
             problems.append(([*where, "address"], "sim:// belongs in a lab with simulated = true"))
         if lab.lab.simulated and not simulated:

@@ -21,6 +21,7 @@ from coldframe.messages import GUARD_PORT, HUB_PORT, RECORDER_PORT, STREAM_PORT,
 from coldframe.simulators.world import Truth
 
 Port = int
+ELSEWHERE = "elsewhere"  # as the `host` of a device: a person starts it
 
 
 class LabSettings(Frozen):
@@ -70,7 +71,11 @@ class DeviceSettings(Frozen):
         default_factory=dict, description="the laboratory's limits, inside the instrument's"
     )
     poll: dict[str, float] = Field(default_factory=dict, description="seconds between two readings")
-    host: str = Field("", description="devices with the same word share a process")
+    host: str = Field(
+        "",
+        description="devices with the same word share a process; elsewhere: the service starts "
+        "none, and `coldframe host` dials in",
+    )
     accept_no_deadman: str = Field("", description="why a hazardous output may be without one")
 
 

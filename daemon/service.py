@@ -23,6 +23,7 @@ from coldframe.daemon.children import Child, end_all
 from coldframe.daemon.configuration import LoadedLab
 from coldframe.daemon.folders import run_folder, session_folder, state_folder
 from coldframe.daemon.lab_checks import guard_settings
+from coldframe.daemon.lab_models import ELSEWHERE
 from coldframe.daemon.lanes import dealer
 from coldframe.daemon.lifeline import at_the_end
 from coldframe.daemon.lock import Lock
@@ -143,7 +144,8 @@ class Service:
         """Which devices share a process: those that name the same one; else each its own."""
         hosts: dict[str, list[str]] = {}
         for name, device in self._lab.device.items():
-            hosts.setdefault(f"host {device.host or name}", []).append(name)
+            if device.host != ELSEWHERE:
+                hosts.setdefault(f"host {device.host or name}", []).append(name)
         return hosts
 
     def _start(self, name: str, arguments: list[str]) -> None:
@@ -168,13 +170,14 @@ class Service:
         return False
 
     def _all_there(self, hub: Peer, guard: Peer) -> bool:
-        """The guard answers, the hub knows it and a host of every device, the recorder listens."""
+        """The guard answers, the hub knows it and every host of ours, the recorder listens."""
+        ours = {name for devices in self._hosts().values() for name in devices}
         found = hub.ask(Command(id=new_id(), do="describe"), 0.5)
         recorder = hub.ask(Command(id=new_id(), do="record", name="status"), 0.5)
         return (
             guard.ask(Command(id=new_id(), do="describe"), 0.5) is not None
             and found is not None
-            and {*self._lab.device, "guard"} <= _names(found)
+            and {*ours, "guard"} <= _names(found)
             and recorder is not None
             and recorder.error is None
         )
@@ -296,6 +299,11 @@ def run_hosts(loaded: LoadedLab, devices: list[str]) -> int:
     if unknown := sorted(set(devices) - set(loaded.lab.device)):
         known = ", ".join(loaded.lab.device)
         raise ConfigurationError(f"no device {', '.join(unknown)} in {loaded.path}; it has {known}")
+    if ours := [name for name in devices if loaded.lab.device[name].host != ELSEWHERE]:
+        raise ConfigurationError(
+            f"{loaded.path}: the service itself hosts {', '.join(ours)}: two hosts must not share "
+            f'an instrument. Write host = "{ELSEWHERE}" in its table, and start the service anew'
+        )
     if not plan_file.exists():
         raise NotReady(
             f"no service of {loaded.lab.lab.name} runs here: start `coldframe serve` first"

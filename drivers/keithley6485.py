@@ -54,9 +54,9 @@ class Keithley6485(LineDriver):
     current = Parameter(float, unit="A", poll=0.5, hazard="neutral",
                         doc="NaN while zero check is on, or over range")  # fmt: skip
     overflow = Parameter(bool, poll=0.5, hazard="neutral", doc="the last reading was over range")
-    zero_check = Parameter(bool, read="SYST:ZCH?", hazard="neutral",
+    zero_check = Parameter(bool, read="SYST:ZCH?", poll=5, hazard="neutral",
                            doc="the input is disconnected from the meter")  # fmt: skip
-    zero_correct = Parameter(bool, read="SYST:ZCOR?", hazard="neutral",
+    zero_correct = Parameter(bool, read="SYST:ZCOR?", poll=5, hazard="neutral",
                              doc="the offset of the last zero is taken away")  # fmt: skip
     range = Parameter(float, unit="A", read="CURR:RANG?", limits=(2e-9, 2e-2), hazard="neutral",
                       doc="the range in use; setting it ends auto range")  # fmt: skip

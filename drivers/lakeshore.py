@@ -87,7 +87,7 @@ class Lakeshore(LineDriver):
     heater_range = Parameter(int, poll=2, limits=(0, 5), safe_values=(0,), output="heater",
                              doc="0 off, 1 low … 3 high (5 on the 350)")  # fmt: skip
     ramp_rate = Parameter(float, unit="K/min", limits=(0, 100), output="heater", doc="0: no ramp")
-    ramping = Parameter(bool, doc="the setpoint is on its way")
+    ramping = Parameter(bool, poll=2, doc="the setpoint is on its way")
     sensor_status = Parameter(str, poll=2, doc="good, or what is wrong with the stage's sensor")
     coolant = Parameter(bool, safe_values=(True,), output="heater",
                         doc="the relay that opens the cold gas, where it is wired")  # fmt: skip

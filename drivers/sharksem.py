@@ -59,7 +59,7 @@ class SharkSem(Driver):
     high_voltage = Parameter(float, unit="V", poll=5.0, doc="FibHVGetVoltage")
     beam_on = Parameter(bool, poll=0.1, doc="FibHVGetBeam; in transition counts as on.")
     beam_state = Parameter(str, poll=1.0, doc="off, on, transition or unknown")
-    species = Parameter(str, doc="What the ion source emits, from the configuration.")
+    species = Parameter(str, poll=60, doc="What the ion source emits, from the configuration.")
     electron_blanker = Parameter(str, poll=1.0, doc="ScGetBlanker: off, on or auto")
     electron_current = Parameter(float, unit="A", poll=5.0, doc="GetBeamCurrent")
 

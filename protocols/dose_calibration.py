@@ -39,7 +39,7 @@ def calibrate_dose(
             lab.call(f"{beam}.unblank")
             samples = _settled(lab, f"{cup}.current", readings)
             lab.call(f"{beam}.blank")
-            current = statistics.fmean(samples)
+            current = abs(statistics.fmean(samples))  # electrons are a negative one
             sigma = statistics.stdev(samples) / len(samples) ** 0.5
             lab.call(
                 "guard.calibrate_dose",

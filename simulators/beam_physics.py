@@ -237,12 +237,16 @@ class FaradayCup:
         self.source: Literal["electron", "ion"] = "electron"
 
     def current(self) -> float:
-        """The current into the picoammeter in A, with the offset and noise of cable and cup."""
+        """The current into the picoammeter in A, with the offset and noise of cable and cup.
+
+        Current is counted as positive charge: electrons that fall in are a negative one, ions a
+        positive one.
+        """
         caught = 0.0
         if self.source == "ion":
             if self._ion.on and not self._ion.scanning:
                 caught = self._ion.current
         elif self._beam.beam_out and self._beam.screen_down:
-            caught = self._beam.current * self._truth.efficiency
+            caught = -self._beam.current * self._truth.efficiency
         noise = self._truth.noise * float(self._noise.standard_normal())
         return caught + self._truth.offset + noise

@@ -21,13 +21,13 @@ def accepted(driver: Any) -> Ammeter:
 
 
 def beam(bench: Bench, instrument: Any) -> float:
-    """Let the beam fall into the cup; its current."""
+    """Let electrons fall into the cup; their current, which is negative."""
 
     def unblank() -> float:
         column = instrument.world.beam
         column.blanked, column.screen_down = False, True
         instrument.world.step(1)
-        return float(column.current)
+        return -float(column.current)
 
     return bench.do(unblank)
 
@@ -57,6 +57,22 @@ def test_zeroed_it_measures_the_beam(pair: tuple[Any, Any], bench: Bench) -> Non
     true = beam(bench, instrument)
 
     assert accepted(driver).current.get() == pytest.approx(true, rel=0.01)
+
+
+def test_positive_charge_that_flows_in_is_a_positive_current(
+    pair: tuple[Any, Any], bench: Bench
+) -> None:
+    driver, instrument = pair
+    driver.zero()
+
+    def ions() -> float:
+        world = instrument.world
+        world.cup.source, world.ion.on = "ion", True
+        return float(world.ion.current)
+
+    assert beam(bench, instrument) < 0 and driver.current.get() < 0  # electrons
+    true = bench.do(ions)
+    assert driver.current.get() == pytest.approx(true, rel=0.02)
 
 
 def test_zeroed_it_measures_nothing_when_nothing_falls_in(pair: tuple[Any, Any]) -> None:

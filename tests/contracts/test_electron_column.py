@@ -118,7 +118,9 @@ def test_a_value_outside_its_limits_is_never_sent(column: Column) -> None:
     assert column.simulator.writes == []
 
 
-@pytest.mark.parametrize("fault", ["silence", "late", "garbage", "half", "echo", "nan", "drop"])
+@pytest.mark.parametrize(
+    "fault", ["silence", "late", "garbage", "half", "echo", "nan", "drop", "reboot"]
+)
 def test_a_bad_wire_gives_a_typed_error_or_the_truth(
     column: Column, bench: Any, fault: str
 ) -> None:

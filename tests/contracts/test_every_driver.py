@@ -139,6 +139,15 @@ def test_each_parameter_can_be_read_and_its_limits_make_sense(kind: type[Driver]
 
 
 @every_driver
+def test_each_parameter_comes_into_every_session(kind: type[Driver]) -> None:
+    """Read at intervals, or a setting: its host reads all of them when a session begins."""
+    disturbs = {("IonColumn", "current")}  # reading it moves the Faraday cup
+    for name, parameter in kind.parameters.items():
+        if (kind.role, name) not in disturbs:
+            assert parameter.poll is not None or parameter.writable, f"{kind.__name__}.{name}"
+
+
+@every_driver
 def test_templates_are_filled_by_the_options(kind: type[Driver]) -> None:
     made = alone(kind)
     for parameter in kind.parameters.values():

@@ -99,7 +99,7 @@ def test_a_preset_that_does_not_exist_is_never_sent(column: Column) -> None:
 
 
 @pytest.mark.parametrize(
-    "fault", ["silence", "late", "garbage", "half", "echo", "nan", "drop", "frozen"]
+    "fault", ["silence", "late", "garbage", "half", "echo", "nan", "drop", "frozen", "reboot"]
 )
 def test_a_bad_wire_gives_a_typed_error_or_the_truth(
     column: Column, bench: Any, fault: str

@@ -15,11 +15,23 @@ from pathlib import Path
 
 import pytest
 import serial
+import typer
 
+from coldframe.daemon.cli import app
 from coldframe.daemon.configuration import CONFIG
+from coldframe.drivers.catalogue import driver
+from coldframe.drivers.pyjem import PyJem
+from coldframe.simulators import pyjem_calls
+from coldframe.simulators.catalogue import MODELS, simulator
 
 ROOT = Path(__file__).resolve().parents[2]
 COLDFRAME = (sys.executable, "-m", "coldframe.daemon")
+COMMANDS = (
+    "abort", "ack", "call", "check", "demo", "describe", "enable", "get", "host", "info", "note",
+    "record", "replay", "reset", "run", "serve", "set", "simulate", "status", "verify", "version",
+    "watch",
+)  # fmt: skip
+WIRES = {model: simulator(model).transports for model in sorted(MODELS)}
 
 
 def coldframe(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -56,13 +68,37 @@ def test_help_lists_what_exists_and_promises_no_personnel_safety():
     said = coldframe("--help")
     assert said.returncode == 0
     assert "no personnel-safety function" in re.sub(r"\s+", " ", said.stdout.replace("│", " "))
-    for command in ("demo", "serve", "check", "simulate", "replay", "verify", "info", "abort"):
+    for command in COMMANDS:
         assert re.search(rf"\b{command}\b", said.stdout)
+    # what does not exist yet is not promised
+    for command in ("whatif", "recover", "export", "ship", "keys", "doctor", "install", "bypass"):
+        assert not re.search(rf"\b{command}\b", said.stdout)
+
+
+def test_every_command_takes_json():
+    def leaves(name, command):
+        if not hasattr(command, "commands"):
+            return [(name, command)]
+        inside = command.commands.items()
+        return [leaf for below, each in inside for leaf in leaves(f"{name} {below}", each)]
+
+    every = leaves("", typer.main.get_command(app))
+
+    assert {name.split()[0] for name, _ in every} == set(COMMANDS)
+    takes = {name for name, each in every for param in each.params if "--json" in param.opts}
+    assert {name for name, _ in every} == takes
 
 
 @pytest.mark.parametrize(
     "arguments",
-    [("nonsense",), ("serve",), ("simulate", "lakeshore336"), ("set", "stage.setpoint")],
+    [
+        ("nonsense",),
+        ("serve",),
+        ("simulate", "lakeshore336"),
+        ("simulate", "lakeshore336", "--tcp", "0", "--serial", "tty"),
+        ("simulate", "config/simulated.toml", "--fault", "silence"),
+        ("set", "stage.setpoint"),
+    ],
 )
 def test_wrong_usage_is_64(arguments):
     assert coldframe(*arguments).returncode == 64
@@ -105,6 +141,8 @@ def test_check_prints_for_each_rule_whether_it_is_enforced_and_its_worst_case(na
         added = sum(float(part.split()[-1]) for part in parts[2].split(" + "))
         assert float(parts[1]) == pytest.approx(added, abs=0.011)
         assert row["standing"] in ("enforced", "observed only")
+        if "temperature" in row["when"]:
+            assert re.search(r"[<>] -?[\d.]+ °C \([\d.]+ K\)|rate", row["when"])
     for row in tables["Outputs"]:
         assert row["dead-man"] in ("lease", "instrument", "NONE")
 
@@ -122,6 +160,32 @@ def test_simulate_puts_an_instrument_behind_a_tcp_port():
             link.sendall(b"*IDN?\n")
             link.settimeout(5)
             assert link.recv(200).startswith(b"LSCI,MODEL336,")
+
+
+@pytest.mark.parametrize("model", WIRES)
+def test_each_model_alone_is_known_by_its_driver_on_each_wire_it_has(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(PyJem, "calls", staticmethod(pyjem_calls.tem3))
+    said = set()
+    for transport in WIRES[model]:
+        where = str(tmp_path / "tty") if transport == "serial" else "0"
+        with simulating(model, f"--{transport}", where) as (ready, name, address):
+            assert (ready, name) == ("ready", model)
+            assert address.startswith(f"{transport}://")
+            instrument = driver(model)("alone", address, model)
+            instrument.open()
+            said.add(instrument.identify())
+            instrument.adopt()
+            for parameter in instrument.parameters.values():
+                if parameter.poll is not None:
+                    instrument.get(parameter.name)
+            instrument.close()
+    assert len(said) == 1  # the same instrument speaks the same dialect on all its wires
+
+
+def test_an_instrument_is_not_put_behind_a_wire_it_does_not_have():
+    said = coldframe("simulate", "emstat", "--udp", "0")
+    assert said.returncode == 1
+    assert "emstat has no udp port; it has serial" in said.stderr
 
 
 def test_simulate_makes_a_link_to_a_pty(tmp_path):

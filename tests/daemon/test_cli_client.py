@@ -8,7 +8,8 @@ import pytest
 
 from coldframe.client import Lab
 from coldframe.daemon.cli import run
-from coldframe.errors import Disconnected, NotReady, UnknownName
+from coldframe.daemon.cli_client import wanted
+from coldframe.errors import BadRequest, Disconnected, NotReady, UnknownName
 from tests.spine import Lamp, LampSimulator, Spine, wait
 
 
@@ -47,3 +48,32 @@ def test_one_parameter_is_described_by_its_name(
     assert "level" in said and "W" in said and "neutral" in said
     assert run(["describe", "lamp", "--address", lamp]) == 0
     assert "turn_on()" in capsys.readouterr().out
+
+
+def test_arguments_of_a_procedure_are_what_it_declares_them_to_be() -> None:
+    assert wanted("calibrate_dose", ["spots=6", "readings=3", "diameter_m=1 um"]) == {
+        "spots": "6",
+        "readings": 3,
+        "diameter_m": pytest.approx(1e-6),
+    }
+    assert wanted("cool_down", ["setpoint_K=-185degC"])["setpoint_K"] == pytest.approx(88.15)
+    assert wanted("cool_down", ["colour=blue"]) == {"colour": "blue"}  # the service names it
+    with pytest.raises(BadRequest, match=r"cool_down\(setpoint_K\): '-185': say degC or K"):
+        wanted("cool_down", ["setpoint_K=-185"])
+    with pytest.raises(BadRequest, match=r"calibrate_dose\(readings\): 'some' is not a int"):
+        wanted("calibrate_dose", ["readings=some"])
+    with pytest.raises(UnknownName, match="calibrate_dose, cool_down"):
+        wanted("levitate", [])
+
+
+def test_what_a_procedure_measured_is_shown_with_its_unit(
+    lamp: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = {"temperature_K": 88.15, "spot_6_A": 1.258e-11, "steps": 3, "evidence": "contrast"}
+    monkeypatch.setattr(Lab, "run", lambda *_, **__: found)
+
+    assert run(["run", "cool_down", "--address", lamp]) == 0
+
+    said = capsys.readouterr().out.splitlines()
+    assert "temperature_K: -185.00 °C (88.15 K)" in said and "spot_6_A: 12.58 pA" in said
+    assert "steps: 3" in said and "evidence: contrast" in said

@@ -27,7 +27,7 @@ from coldframe.errors import (
 from coldframe.simulators.emstat import EmStatSimulator
 from coldframe.status import Severity
 
-FAULTS = ["silence", "late", "garbage", "half", "echo", "frozen", "lie", "nan", "reboot"]
+FAULTS = ["silence", "late", "garbage", "half", "echo", "frozen", "lie", "nan", "reboot", "drop"]
 OCV = 2.8
 
 

@@ -50,7 +50,8 @@ def beam_into_the_cup(instrument: Keithley6485Simulator) -> None:
 
 
 def caught(bench: Bench, instrument: Keithley6485Simulator) -> float:
-    return bench.do(lambda: instrument.world.beam.current) * 0.998
+    """Electrons that fall into the cup are a negative current."""
+    return bench.do(lambda: instrument.world.beam.current) * -0.998
 
 
 def fault(bench: Bench, instrument: Keithley6485Simulator, name: str, value: float = 1) -> None:

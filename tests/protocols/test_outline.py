@@ -9,6 +9,30 @@ from coldframe.protocols.outline import find_outline
 from coldframe.simulators.world import World
 
 
+def touched() -> World:
+    """A particle at ambient under the beam, and the needle on it."""
+    world = World(seed=7)
+    world.load("particle_5nm")
+    world.beam.spot, world.beam.blanked, world.beam.screen_down = 4, False, False
+    world.circuit.drive("open")
+    while world.needle.gap > 0.3e-6:
+        world.needle.step(3, 5, 30.0)
+    while not world.needle.contact:
+        world.needle.step(3, 1, 20.0)
+    return world
+
+
+def measured(world: World) -> float:
+    """The mean area in sixteen frames, as a session would show it (px²)."""
+    found = []
+    for _ in range(16):
+        world.step(0.25)
+        outline = find_outline(world.camera.expose(0.25))
+        assert outline is not None
+        found.append(outline.area)
+    return float(np.mean(found))
+
+
 def frame(specimen: str, ratio: float, spot: int, seed: int) -> tuple[np.ndarray, float]:
     """A quarter-second frame of a particle grown to `ratio`, and its true area in px² (1 nm)."""
     world = World(seed=seed)
@@ -68,3 +92,40 @@ def test_frozen_frames_do_not_swell():
     first, again = find_outline(image), find_outline(image.copy())
     assert first is not None and again is not None
     assert again.area == first.area
+
+
+def wrong_sign(world: World) -> None:
+    world.circuit.drive("voltage", +2.0, 100e-9)
+
+
+def no_contact(world: World) -> None:
+    world.needle.step(3, -50, 30.0)
+    assert not world.needle.contact
+    world.circuit.drive("voltage", -2.0, 100e-9)
+
+
+def cold(world: World) -> None:
+    world.stage.temperature = world.stage.gas = 88.15
+    world.stage.cooling = True
+    world.circuit.drive("voltage", -2.0, 100e-9)
+
+
+@pytest.mark.parametrize("control", [wrong_sign, no_contact, cold])
+def test_what_does_not_lithiate_measures_an_expansion_of_one(control):
+    world = touched()
+    before = measured(world)
+
+    control(world)
+    world.step(200)
+
+    assert measured(world) / before == pytest.approx(1.0, abs=0.01)
+
+
+def test_the_right_sign_at_ambient_in_contact_does():
+    world = touched()
+    before = measured(world)
+
+    world.circuit.drive("voltage", -2.0, 100e-9)
+    world.step(200)
+
+    assert measured(world) / before == pytest.approx(2.0, abs=0.03)

@@ -131,7 +131,7 @@ def test_the_cup_catches_the_beam_only_under_the_screen() -> None:
 
     world.beam.blanked = False
     world.step(1)
-    assert world.cup.current() == pytest.approx(125.8e-12, rel=5e-3)
+    assert world.cup.current() == pytest.approx(-125.8e-12, rel=5e-3)  # electrons
     assert world.truth()["fluence"] == pytest.approx(10.0, rel=3e-3)
 
     world.beam.screen_down = False

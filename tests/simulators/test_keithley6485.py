@@ -70,7 +70,7 @@ def test_the_zero_sequence_leaves_the_beam_alone_in_the_reading() -> None:
 
     assert ask(meter, "SYST:ERR?") == '0,"No error"'
     assert status == 1024
-    assert value == pytest.approx(meter.world.beam.current, rel=5e-3)  # a cup catches 99.8 %
+    assert value == pytest.approx(-meter.world.beam.current, rel=5e-3)  # a cup catches 99.8 %
 
 
 def test_without_zero_correct_its_offset_is_in_the_reading() -> None:
@@ -95,9 +95,9 @@ def test_a_fixed_range_overflows() -> None:
     meter.world.beam.spot = 1
     meter.answer("SYST:ZCH OFF;:CURR:RANG 2E-9")
 
-    assert reading(meter) == (9.9e37, 1)
+    assert reading(meter) == (-9.9e37, 1)  # electrons
     meter.answer("CURR:RANG:AUTO ON")
-    assert reading(meter)[0] == pytest.approx(3.98e-9, rel=0.05)
+    assert reading(meter)[0] == pytest.approx(-3.98e-9, rel=0.05)
     assert float(ask(meter, "CURR:RANG?")) == 2e-8
 
 

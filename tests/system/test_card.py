@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -11,7 +12,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -19,12 +20,15 @@ import pytest
 import zmq
 
 from coldframe.client import Lab
+from coldframe.daemon.configuration import load
+from coldframe.daemon.plan import FILE
 from coldframe.daemon.replay import Replay
 from coldframe.daemon.session import Session
+from coldframe.daemon.simulation import addresses
 from coldframe.errors import Interlocked
 from tests.system.running import ROOT, RunningLab, wait_for
 
-HEARD = (b"reading stage.temperature ", b"frame camera ")
+EVERYTHING = (b"reading ", b"frame ", b"spectrum ", b"event ", b"status ")
 
 
 @pytest.fixture(scope="module")
@@ -190,6 +194,13 @@ def test_simulated_devices(tem: RunningLab, client: Lab) -> None:
         assert next(readings).quality == "simulated"
 
 
+def test_no_process_of_the_service_is_told_where_the_truth_is(tem: RunningLab) -> None:
+    secret = addresses(tem.run_folder)["truth"]
+
+    assert "truth" not in tem.plan.addresses and secret not in tem.plan.addresses.values()
+    assert secret.removeprefix("tcp://") not in (tem.run_folder / FILE).read_text()
+
+
 # ---- interlocks ----------------------------------------------------------------------------------
 
 
@@ -273,60 +284,140 @@ def test_zeromq(tem: RunningLab) -> None:
     assert said["unit"] == "K" and 60 < said["value"] < 320
 
 
+class Recorded(NamedTuple):
+    """A session that is finished."""
+
+    path: Path
+    live: list[list[bytes]]  # what a bare subscriber heard of it while it was recorded
+    seen: list[int]  # frames that a reader beside the recorder saw, look by look
+
+
 @pytest.fixture(scope="module")
-def recorded(tem: RunningLab) -> tuple[Path, list[list[bytes]]]:
-    """A session that is finished, and what a bare subscriber heard of it while it was live."""
-    with tem.client() as client, subscriber(tem, *HEARD) as bare:
-        path = Path(client.record_start("card")["file"])
+def recorded(tem: RunningLab) -> Recorded:
+    with tem.client() as client, subscriber(tem, *EVERYTHING) as bare:
         client.set("camera.exposure", 0.05)
+        client.set("camera.frames", 0)
+        client.set("eds.acquisition_time", 0.2)
+        path = Path(client.record_start("card")["file"])
+        client.call("eds.start")
         client.call("camera.start")
-        live = [bare.recv_multipart() for _ in range(20)]
+        client.note("what a person saw: Å")
+        live = heard_until(bare, b"spectrum eds ", 4)
+        seen = read_along(path)
         client.call("camera.stop")
+        client.call("eds.stop")
         client.record_stop()
-    session = json.loads(live[-1][1])["session"]
-    return path, [message for message in live if json.loads(message[1])["session"] == session]
+        bare.subscribe(b"sync end ")
+        live += heard_until(bare, b"sync end ", 1)
+    said = [message for message in live if message[0].split()[0] != b"sync"]
+    sessions = {json.loads(message[1])["session"] for message in said} - {None}
+    (session,) = sessions  # nothing of another one
+    return Recorded(path, [m for m in said if json.loads(m[1])["session"] == session], seen)
 
 
-def test_hdf5(recorded: tuple[Path, list[list[bytes]]]) -> None:
-    path, _ = recorded
+def heard_until(bare: zmq.Socket[bytes], topic: bytes, count: int) -> list[list[bytes]]:
+    """Whatever comes, up to so many messages of one topic."""
+    heard: list[list[bytes]] = []
+    while sum(message[0] == topic for message in heard) < count:
+        heard.append(bare.recv_multipart())
+    return heard
+
+
+def read_along(path: Path) -> list[int]:
+    """The number of frames, as plain h5py sees it grow in a file that is being written."""
+    with h5py.File(path, "r", swmr=True) as file:
+        data = file["entry/camera/data"]
+
+        def frames() -> int:
+            data.refresh()
+            return len(data)
+
+        first = wait_for(frames, 10, "frames are in the file")
+        return [first, wait_for(lambda: (n := frames()) > first and n, 10, "and more of them")]
+
+
+def test_hdf5(recorded: Recorded) -> None:
     shapes: list[tuple[int, ...]] = []
 
     def look(name: str, item: Any) -> None:
         if isinstance(item, h5py.Dataset):
             shapes.append(item.shape)
 
-    with h5py.File(path) as file:  # by a library that is not ours
+    with h5py.File(recorded.path) as file:  # by a library that is not ours
         assert file.attrs["default"] == "entry"
         file.visititems(look)
+        first, later = recorded.seen  # while it was written
+        assert 0 < first < later <= len(file["entry/camera/data"])
     assert any(len(shape) == 3 and shape[1:] == (256, 256) for shape in shapes)
 
 
-def test_replay(recorded: tuple[Path, list[list[bytes]]]) -> None:
-    path, live = recorded
-    assert {message[0] for message in live} == set(HEARD)
+def test_a_session_holds_every_parameter_of_every_device(
+    tem: RunningLab, recorded: Recorded
+) -> None:
+    drivers = load(tem.lab_file).lab.drivers()
 
-    again = replayed(path, *HEARD)
+    with h5py.File(recorded.path) as file:
+        logs = set(file["entry/logs"])
 
-    assert [message for message in again if message in live] == live  # byte for byte, in order
+    assert {f"{name}.{each}" for name, kind in drivers.items() for each in kind.parameters} <= logs
 
 
-def replayed(path: Path, *topics: bytes) -> list[list[bytes]]:
+@pytest.mark.parametrize("speed", [1, 10, 0])
+def test_replay(recorded: Recorded, speed: float) -> None:
+    live, again = by_topic(recorded.live), by_topic(replayed(recorded.path, speed))
+
+    sorts = {topic.split()[0] for topic in live}
+    assert sorts == {b"reading", b"frame", b"spectrum", b"event", b"status"}
+    for topic, messages in live.items():  # byte for byte, in order
+        if topic.startswith((b"frame ", b"spectrum ")):  # eyes get as many as they can follow
+            assert [message for message in again[topic] if message in messages] == messages
+        else:
+            assert again[topic][: len(messages)] == messages
+
+
+def by_topic(messages: list[list[bytes]]) -> dict[bytes, list[list[bytes]]]:
+    found: dict[bytes, list[list[bytes]]] = {}
+    for message in messages:
+        found.setdefault(message[0], []).append(message)
+    return found
+
+
+def replayed(path: Path, speed: float) -> list[list[bytes]]:
     """What a bare subscriber hears of a session that is replayed."""
     with Session(path) as session, zmq.Context() as context:
         anywhere = "tcp://127.0.0.1:0"
-        replay = Replay(session, context, speed=0, commands=anywhere, streams=anywhere)
+        replay = Replay(session, context, speed=speed, commands=anywhere, streams=anywhere)
         thread = threading.Thread(target=replay.run)
         with context.socket(zmq.SUB) as bare:
             bare.linger = 0
             bare.connect(replay.addresses["streams"])
-            for topic in topics:
+            for topic in EVERYTHING:
                 bare.subscribe(topic)
             thread.start()
             heard = []
-            while bare.poll(5000 if not heard else 1000):
-                heard.append(bare.recv_multipart())
+            while bare.poll(200) or thread.is_alive():
+                while bare.poll(0):
+                    heard.append(bare.recv_multipart())
         thread.join(20)
     return heard
+
+
+def test_everything_listens_on_loopback_alone(tem: RunningLab) -> None:
+    assert tem.process is not None
+    held = set()
+    for pid in {tem.process.pid, *tem.pids().values()}:
+        for entry in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(OSError):  # it was closed meanwhile
+                held.add(os.readlink(entry))
+    rows = [
+        row.split()
+        for kind in ("tcp", "tcp6", "udp", "udp6")
+        for row in Path(f"/proc/net/{kind}").read_text().splitlines()[1:]
+    ]
+    ours = [row[1] for row in rows if row[3] in ("0A", "07") and f"socket:[{row[9]}]" in held]
+
+    assert len(ours) >= 3 + 7  # the service's, and those of the instruments
+    assert [address for address in ours if not address.startswith("0100007F:")] == []
 
 
 # ---- people --------------------------------------------------------------------------------------
