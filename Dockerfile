@@ -30,7 +30,7 @@ RUN mkdir -p /run/coldframe /var/lib/coldframe \
     && chown 10001:10001 /run/coldframe /var/lib/coldframe
 USER 10001:10001
 VOLUME /var/lib/coldframe
-EXPOSE 5750 5751 5752 5753
+EXPOSE 5750 5751 5752
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s CMD ["coldframe", "status", "--json"]
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["coldframe"]

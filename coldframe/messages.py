@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from coldframe.errors import BadRequest, ColdframeError, from_wire
 
 VERSION = 1
-HUB_PORT, STREAM_PORT, GUARD_PORT, RECORDER_PORT = 5750, 5751, 5752, 5753
+HUB_PORT, STREAM_PORT, GUARD_PORT = 5750, 5751, 5752  # 5753 is kept for the lossless lane
 
 Scalar: TypeAlias = bool | int | float | str | None
 Nanoseconds = Annotated[str, Field(pattern=r"^-?\d{1,20}$")]

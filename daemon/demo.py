@@ -263,7 +263,7 @@ def _lab_file(out: Path) -> Path:
     """The shipped laboratory, on free ports and with its sessions in `out`."""
     text = (CONFIG / "simulated.toml").read_text(encoding="utf-8")
     text = re.sub(r"^#:schema.*\n", "", text)
-    ports = "[service]\nhub = 0\nstreams = 0\nguard = 0\nrecorder = 0\n"
+    ports = "[service]\nhub = 0\nstreams = 0\nguard = 0\n"
     record = f"[record]\nfolder = {json.dumps(str(out.resolve()))}\nreserve_mb = 200\n"
     path = out / "simulated.toml"
     path.write_text(f"{text}\n{ports}\n{record}", encoding="utf-8")

@@ -17,7 +17,7 @@ from coldframe.daemon.rules import (
 )
 from coldframe.drivers.base import Driver
 from coldframe.drivers.catalogue import driver
-from coldframe.messages import GUARD_PORT, HUB_PORT, RECORDER_PORT, STREAM_PORT, DeviceName
+from coldframe.messages import GUARD_PORT, HUB_PORT, STREAM_PORT, DeviceName
 from coldframe.simulators.world import Truth
 
 Port = int
@@ -47,7 +47,6 @@ class ServiceSettings(Frozen):
     hub: Port = Field(HUB_PORT, ge=0, le=65535)
     streams: Port = Field(STREAM_PORT, ge=0, le=65535)
     guard: Port = Field(GUARD_PORT, ge=0, le=65535)
-    recorder: Port = Field(RECORDER_PORT, ge=0, le=65535)
 
 
 class RecordSettings(Frozen):
@@ -58,7 +57,6 @@ class RecordSettings(Frozen):
     )
     compression: Literal["portable", "none"] = "portable"
     reserve_mb: float = Field(1024, ge=0, description="recording stops cleanly before this is used")
-    operator: str = ""
 
 
 class DeviceSettings(Frozen):
@@ -76,7 +74,6 @@ class DeviceSettings(Frozen):
         description="devices with the same word share a process; elsewhere: the service starts "
         "none, and `coldframe host` dials in",
     )
-    accept_no_deadman: str = Field("", description="why a hazardous output may be without one")
 
 
 class Lab(Frozen):

@@ -30,7 +30,6 @@ class Plan(BaseModel):
     hub: int  # ports on loopback
     streams: int
     guard_port: int
-    recorder: int
     clock: Path | None = None  # the shared triple of a simulated laboratory
     addresses: dict[str, str]  # of every device, `sim://` resolved
     guard: GuardSettings

@@ -106,9 +106,7 @@ class Service:
                         f"there are {', '.join(sorted(found))}"
                     )
                 addresses[name] = found[wanted]
-        hub, streams, guard, recorder = _ports(
-            lab.service.hub, lab.service.streams, lab.service.guard, lab.service.recorder
-        )
+        hub, streams, guard = _ports(lab.service.hub, lab.service.streams, lab.service.guard)
         return Plan(
             name=lab.lab.name,
             lab_file=self.loaded.path.resolve(),
@@ -119,7 +117,6 @@ class Service:
             hub=hub,
             streams=streams,
             guard_port=guard,
-            recorder=recorder,
             clock=self.folder / simulation.CLOCK if lab.lab.simulated else None,
             addresses=addresses,
             guard=guard_settings(lab, self.loaded.sha256),

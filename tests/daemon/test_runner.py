@@ -23,7 +23,7 @@ from coldframe.protocols.procedure import PROCEDURES, Report, Result
 from tests.spine import Spine, wait
 
 ROOT = Path(__file__).resolve().parents[2]
-PORTS = "\n[service]\nhub = 0\nstreams = 0\nguard = 0\nrecorder = 0\n[record]\nreserve_mb = 1\n"
+PORTS = "\n[service]\nhub = 0\nstreams = 0\nguard = 0\n[record]\nreserve_mb = 1\n"
 
 
 @pytest.fixture
@@ -112,7 +112,6 @@ def test_a_defect_in_a_protocol_is_told_like_any_failure(
         hub=int(spine.address.rpartition(":")[2]),
         streams=0,
         guard_port=0,
-        recorder=0,
         clock=spine.clock_file,
         addresses={},
         guard=GuardSettings(simulated=True),

@@ -25,7 +25,7 @@ from coldframe.errors import ColdframeError
 
 ROOT = Path(__file__).resolve().parents[2]
 START, STOP = 60.0, 40.0  # s; bounds of a hang, not expectations
-FREE_PORTS = "\n[service]\nhub = 0\nstreams = 0\nguard = 0\nrecorder = 0\n"
+FREE_PORTS = "\n[service]\nhub = 0\nstreams = 0\nguard = 0\n"
 SYSTEMD = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")  # not for a service of ours
 
 
