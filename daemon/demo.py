@@ -32,7 +32,7 @@ from coldframe.daemon.simulation import TruthPort
 from coldframe.errors import ColdframeError, Interlocked, NotReady
 from coldframe.units import show
 
-COLD, TRIP, AMBIENT = 300.0, 4.0, 4.0  # lab seconds in a second: cooling, the fault, act two
+COLD, TRIP, AMBIENT = 350.0, 5.0, 4.0  # lab seconds in a second: cooling, the fault, act two
 EXPECTED = {"particle_5nm": 2.0, "particle_10nm": 1.2}  # A/A0: docs/explanation/sources.md
 PERSON = "the demonstration"
 ATTEMPTS = 3
@@ -193,7 +193,7 @@ class Story:
 
     def _warm(self) -> None:
         self._speed(AMBIENT)
-        self._run("warm to +20 °C under vacuum", "warm_up")
+        self._run("warm to +20 °C under vacuum", "warm_up", hold_s=15.0)
 
     def _particle(self, specimen: str) -> None:
         lab = self.lab

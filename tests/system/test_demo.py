@@ -65,7 +65,7 @@ def test_the_beam_was_blanked_soon_after_the_stage_warmed(demo):
         t[k] for k in range(1, len(t)) if kelvin[k] > 103.15 >= kelvin[k - 1] and t[k] > t[0] + 3000
     )
     first = blanked_t[(blanked_t > begin) & (blanked == 1.0)][0]
-    assert first - begin < 12.0  # lab time at speed 4: a bound of order, not a measurement
+    assert first - begin < 15.0  # lab time at speed 5: a bound of order, not a measurement
     until_enabled = blanked[(blanked_t >= first) & (blanked_t < first + 600)]
     assert until_enabled.min() == 1.0
 
