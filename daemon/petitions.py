@@ -56,6 +56,9 @@ _OWN = {
 }
 
 
+OUTPUT_MAX_AGE_S = 1.5  # a bias that was last read as off longer ago may be on
+
+
 class Petitions:
     """Commands for the guard itself, and the check of hazardous ones."""
 
@@ -231,14 +234,14 @@ class Petitions:
     def _contact(self, command: Command) -> str | None:
         contact, settings = self.judge.contact, self.judge.settings.contact
         assert contact is not None and settings is not None
-        if command.do == "set" and self._is_off(settings.output_on):
+        if command.do == "set" and self._is_off(settings.output_on, OUTPUT_MAX_AGE_S):
             return None
         return contact.refusal(self.judge.clock.mono_ns(), self._moving())
 
     def _cold_bias(self, command: Command) -> str | None:
         judge, cell = self.judge, self.judge.settings.cell
         assert cell is not None
-        if command.do == "set" and self._is_off(cell.output_on):
+        if command.do == "set" and self._is_off(cell.output_on, cell.output_max_age_s):
             return None
         now = judge.clock.mono_ns()
         kelvin = as_number(judge.facts.fresh(cell.temperature, cell.temperature_max_age_s, now))
@@ -256,8 +259,8 @@ class Petitions:
             return None
         return f"cold bias: {found.words()}; allowed warmer, or with a smaller current"
 
-    def _is_off(self, name: str) -> bool:
-        return self.judge.facts.fresh(name, 1.5, self.judge.clock.mono_ns()) is False
+    def _is_off(self, name: str, max_age_s: float) -> bool:
+        return self.judge.facts.fresh(name, max_age_s, self.judge.clock.mono_ns()) is False
 
     def _moving(self) -> bool | None:
         settings = self.judge.settings.contact

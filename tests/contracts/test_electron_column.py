@@ -99,8 +99,10 @@ def test_make_safe_blanks_the_beam_in_the_world(column: Column, bench: Any) -> N
 
 
 def test_make_safe_twice_is_safe(column: Column) -> None:
+    column.driver.unblank()
     column.driver.make_safe()
     column.driver.make_safe()
+    assert column.driver.blanked.get() is True
 
 
 @pytest.mark.parametrize("fault", ["lie", "frozen"])

@@ -264,4 +264,4 @@ def test_a_pty_is_opened_again(bench: Bench) -> None:
     with opened(bench, "serial") as (driver, _):
         for _ in range(3):
             driver.open()
-            driver.identify()
+            assert "6485" in driver.identify()
